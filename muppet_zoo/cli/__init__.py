@@ -1,0 +1,78 @@
+"""The command line. Commands are imported when they are called, so `--help` is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from muppet_zoo import __version__
+from muppet_zoo.errors import MuppetZooError, suggest
+
+# command -> (module under muppet_zoo.cli, one line of help)
+_COMMANDS = {
+    "list": ("list_tasks", "List the tasks of the zoo, or of one mixture."),
+    "show": ("show", "Show one task: its source, inputs, head, metrics, licence and citation."),
+    "validate": ("validate", "Check spec and mixture files; report every problem at its line."),
+    "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),
+    "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
+    "eval": ("evaluate", "Score a trained model on built tasks."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"muppet_zoo.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # From the table above: asking each command for its help would import them all.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no command is named '{args[0]}'{suggest(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="muppet-zoo")
+def cli() -> None:
+    """Massive multi-task pre-finetuning: many labelled datasets, one better encoder.
+
+    Task specs describe datasets, `build` turns them into shards, `train` consumes the shards, and
+    `eval` scores what came out. Exit codes: 0 done, 1 findings or failures, 2 a wrong request.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; expected errors are shown without a traceback."""
+    try:
+        result = cli.main(standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except MuppetZooError as error:
+        from muppet_zoo.console import print_error
+
+        print_error(error)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # `muppet-zoo list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,50 @@
+"""`muppet-zoo validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from muppet_zoo.cli.options import json_option
+
+
+@click.command("validate")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@json_option
+def command(paths: tuple[Path, ...], as_json: bool) -> int:
+    """Check spec and mixture files; report every problem at its line.
+
+    PATHS are files or folders; without any, the shipped zoo is checked. The checks need no data
+    and no network: YAML (one document, UTF-8, no duplicate keys, no aliases, bounded size), the JSON
+    Schema, and what it cannot say: that the name equals the file's, that templates, operations and
+    head name columns the source declares, that head, format, target type and metrics suit each
+    other, that labels are distinct, that files exist inside the spec's folder, that names are
+    unique, that mixtures name existing tasks and explicit rates name each of them, and that tasks
+    that share a head agree. Exits with 1 when there are findings.
+    """
+    from muppet_zoo.console import print_findings, print_json, say
+    from muppet_zoo.zoo import shipped_specs, validate_paths
+
+    num_files, findings = validate_paths(paths or (shipped_specs(),))
+    if as_json:
+        print_json(
+            {
+                "files": num_files,
+                "findings": [
+                    {
+                        "path": str(finding.path),
+                        "line": finding.line,
+                        "column": finding.column,
+                        "field": finding.field,
+                        "message": finding.message,
+                    }
+                    for finding in findings
+                ],
+            }
+        )
+    else:
+        print_findings(findings)
+        if not findings:
+            say(f"{num_files} files, no findings")
+    return 1 if findings else 0

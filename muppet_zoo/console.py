@@ -1,0 +1,223 @@
+"""Everything a person sees: tables, progress, errors. The only module that prints.
+
+Results go to stdout, progress and errors to stderr, so that `--json` output can be piped. Where
+stderr is no terminal, progress becomes a plain line now and then, which reads well in a log.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from muppet_zoo.errors import Finding, MuppetZooError, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_LINE_EVERY_S = 10.0
+
+
+@cache
+def _stdout() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+@cache
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line of result on stdout."""
+    print(text)
+
+
+def note(text: str) -> None:
+    """One line about the work on stderr."""
+    _stderr().print(text, markup=False, soft_wrap=True)
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def print_yaml(text: str) -> None:
+    """YAML on stdout, in colour on a terminal."""
+    if not _stdout().is_terminal:
+        print(text, end="")
+        return
+    from rich.syntax import Syntax
+
+    _stdout().print(Syntax(text, "yaml", theme="ansi_dark", word_wrap=True, background_color="default"))
+
+
+def print_table(title: str, rows: Sequence[Mapping[str, Any]], *, notes: Iterable[str] = ()) -> None:
+    """A table with one column per key of the first row; numbers are aligned to the right."""
+    from rich.table import Table
+
+    console = _stdout()
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for key in rows[0] if rows else ():
+        numeric = all(isinstance(row.get(key), int | float | None) for row in rows)
+        table.add_column(key.replace("_", " "), justify="right" if numeric else "left",
+                         overflow="fold")  # fmt: skip
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    # A log or a pipe has no width of its own: let the table be as wide as it needs.
+    width = None if console.is_terminal else max(console.measure(table).maximum, 80)
+    console.print(table, width=width, markup=False, crop=False)
+    for line in notes:
+        console.print(line, markup=False)
+
+
+def _cell(value: Any) -> Any:
+    from rich.text import Text
+
+    if value is None:
+        return Text("-", style="dim")
+    if isinstance(value, float):
+        return Text(f"{value:.4g}" if abs(value) >= 1000 or value == 0 else f"{value:.3f}")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, int):
+        return Text(f"{value:,}")
+    if isinstance(value, list | tuple):
+        return Text(", ".join(map(str, value)))
+    return Text(str(value))
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """One line per finding on stdout, in the form editors and CI systems understand."""
+    for finding in findings:
+        print(finding)
+    if findings:
+        files = len({finding.path for finding in findings})
+        note(f"{len(findings)} finding{'s' * (len(findings) > 1)} in {files} file{'s' * (files > 1)}")
+
+
+def print_error(error: MuppetZooError) -> None:
+    """An expected error on stderr; a SpecError one finding per line."""
+    console = _stderr()
+    if isinstance(error, SpecError):
+        for finding in error.findings:
+            console.print(str(finding), markup=False, soft_wrap=True)
+        return
+    from rich.text import Text
+
+    console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+
+
+class ProgressLine(Protocol):
+    """One piece of long work that tells how far it is."""
+
+    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
+        """`done` of `total` units; `text` is shown behind the bar."""
+        ...
+
+    def finish(self, text: str = "") -> None:
+        """The work is over."""
+        ...
+
+
+class ProgressDisplay(Protocol):
+    """Several pieces of work at once."""
+
+    def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
+        """A new line."""
+        ...
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[ProgressDisplay]:
+    """Bars with rate and estimated time left on a terminal, plain lines elsewhere."""
+    if quiet or not _stderr().is_terminal:
+        yield _PlainDisplay(quiet)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[text]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("left", style="dim"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_stderr(), refresh_per_second=4) as bars:
+        yield _RichDisplay(bars)
+
+
+class _RichDisplay:
+    def __init__(self, bars: Any) -> None:
+        self._bars = bars
+
+    def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
+        return _RichLine(self._bars, name, total, unit)
+
+
+class _RichLine:
+    def __init__(self, bars: Any, name: str, total: float | None, unit: str) -> None:
+        self._bars, self._unit, self._start = bars, unit, time.monotonic()
+        self._id = bars.add_task(name, total=total, text="")
+
+    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
+        text = text or _rate(done, self._unit, time.monotonic() - self._start)
+        extra = {} if total is None else {"total": total}
+        self._bars.update(self._id, completed=done, text=text, **extra)
+
+    def finish(self, text: str = "") -> None:
+        self._bars.remove_task(self._id)
+        if text:
+            self._bars.console.print(text, markup=False)
+
+
+class _PlainDisplay:
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
+        return _PlainLine(name, total, unit, self._quiet)
+
+
+class _PlainLine:
+    def __init__(self, name: str, total: float | None, unit: str, quiet: bool) -> None:
+        self._name, self._total, self._unit, self._quiet = name, total, unit, quiet
+        self._start = self._printed = time.monotonic()
+
+    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
+        self._total = total if total is not None else self._total
+        now = time.monotonic()
+        if self._quiet or now - self._printed < PLAIN_LINE_EVERY_S:
+            return
+        self._printed = now
+        elapsed = now - self._start
+        share, left = "", ""
+        if self._total:
+            share = f" of {self._total:,.0f} ({done / self._total:.0%})"
+            left = f", {_duration(elapsed / done * (self._total - done))} left" if done else ""
+        text = text or _rate(done, self._unit, elapsed)
+        note(f"{self._name}: {done:,.0f}{share} {self._unit}, {text}{left}")
+
+    def finish(self, text: str = "") -> None:
+        if text and not self._quiet:
+            note(text)
+
+
+def _rate(done: float, unit: str, elapsed_s: float) -> str:
+    return f"{done / elapsed_s:,.0f} {unit}/s" if elapsed_s > 0 else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,252 @@
+"""Rows → Arrow columns of token ids and targets, one chunk at a time.
+
+The tokenizer is a `tokenizers.Tokenizer`, which encodes a whole chunk on its own threads; that
+beats a pool of processes and needs no `transformers`. Offsets cost time, so only the formats whose
+targets are aligned with tokens ask for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from muppet_zoo.errors import UsageError
+from muppet_zoo.formats import Segments
+from muppet_zoo.heads import Encoding, Generation, MultipleChoice, Span, TokenClassification
+from muppet_zoo.rows import Row, RowProblem, apply_operations
+from muppet_zoo.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_ALIGNED_HEADS = (Span.type, TokenClassification.type)  # their targets need offsets or word ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSource:
+    """A tokenizer by what identifies it; it is loaded when first needed.
+
+    digest: sha256 of tokenizer.json, so that a renamed folder rebuilds nothing.
+    """
+
+    name: str
+    path: Path
+    digest: str
+
+    def load(self) -> Tokenizer:
+        """A new tokenizer object; truncation is set on the object, so tasks do not share one."""
+        from tokenizers import Tokenizer
+
+        try:
+            return Tokenizer.from_file(str(self.path))
+        except Exception as error:  # tokenizers raises bare Exception on malformed JSON
+            raise UsageError(f"{self.path} cannot be read as a tokenizer: {error}") from error
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Number of token ids, added tokens included."""
+        return int(self.load().get_vocab_size(with_added_tokens=True))
+
+
+def open_tokenizer(name_or_dir: str) -> TokenizerSource:
+    """The tokenizer in a folder (its `tokenizer.json`), in a file, or of a model on the hub."""
+    path = Path(name_or_dir)
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    if not path.is_file():
+        if Path(name_or_dir).exists() or name_or_dir.count("/") > 1 or name_or_dir[:1] in "./~":
+            raise UsageError(
+                f"no tokenizer.json in '{name_or_dir}'; give a folder that has one (save it with "
+                f"AutoTokenizer.from_pretrained(…).save_pretrained(DIR)) or a model name on the hub"
+            )
+        path = _download(name_or_dir)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TokenizerSource(name=name_or_dir, path=path, digest=digest)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, "tokenizer.json"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"'{name}' is no folder with a tokenizer.json, and it could not be fetched from the "
+            f"hub: {reason}"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedChunk:
+    """One record batch and what was counted while making it.
+
+    lengths: (n,) tokens of each example's longest sequence. labels: how often each label occurs.
+    num_truncated: sequences that lost tokens; num_targets_cut: targets lost with them.
+    bad_rows: (source row, reason) of rows that could not be encoded and are not in the batch.
+    """
+
+    batch: pa.RecordBatch
+    lengths: NDArray[np.uint32]
+    labels: Counter[str]
+    num_tokens: int
+    num_truncated: int
+    num_targets_cut: int
+    bad_rows: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Example:
+    row: int
+    segments: Segments
+    target: Any
+
+
+class ExampleEncoder:
+    """Encodes rows of one task with one tokenizer; not to be shared between threads."""
+
+    def __init__(self, spec: TaskSpec, tokenizer: TokenizerSource, max_tokens: int) -> None:
+        self._spec = spec
+        self._tokenizer = tokenizer.load()
+        self._tokenizer.no_padding()
+        special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
+        if max_tokens <= special:
+            raise UsageError(
+                f"--max-tokens {max_tokens} leaves no room for text: the tokenizer adds {special} "
+                f"special tokens to a pair"
+            )
+        self._tokenizer.enable_truncation(max_tokens, strategy="longest_first")
+        self.token_type = pa.uint16() if tokenizer.vocab_size <= 1 << 16 else pa.uint32()
+
+    def encode(self, rows: Iterable[tuple[int, Row]], *, labelled: bool) -> EncodedChunk:
+        """Encode (source row number, row) pairs; rows that cannot be encoded are listed."""
+        examples: list[_Example] = []
+        bad_rows: list[tuple[int, str]] = []
+        for number, row in rows:
+            try:
+                examples += self._examples(number, row, labelled)
+            except RowProblem as problem:
+                bad_rows.append((number, str(problem)))
+        encodings = self._tokenize([example.segments for example in examples])
+        return self._chunk(examples, encodings, tuple(bad_rows))
+
+    def _examples(self, number: int, row: Row, labelled: bool) -> list[_Example]:
+        # A list, so that a row that explodes into five and fails at the third adds none of them.
+        examples = []
+        for result in apply_operations(self._spec.rows, row):
+            segments = self._spec.inputs.render(result)
+            target = self._spec.head.read_target(result, segments) if labelled else None
+            examples.append(_Example(row=number, segments=segments, target=target))
+        return examples
+
+    def _tokenize(self, segments: Sequence[Segments]) -> list[Encoding]:
+        texts: list[Any]
+        if segments and segments[0].words is not None:
+            texts = [list(example.words or ()) for example in segments]
+            return list(self._tokenizer.encode_batch(texts, is_pretokenized=True))
+        texts = [
+            first if second is None else (first, second)
+            for example in segments
+            for first, second in example.sequences
+        ]
+        if self._spec.head.type in _ALIGNED_HEADS:
+            return list(self._tokenizer.encode_batch(texts))
+        return list(self._tokenizer.encode_batch_fast(texts))
+
+    def _chunk(
+        self,
+        examples: Sequence[_Example],
+        encodings: Sequence[Encoding],
+        bad_rows: tuple[tuple[int, str], ...],
+    ) -> EncodedChunk:
+        ids = [encoding.ids for encoding in encodings]
+        lengths = np.fromiter(map(len, ids), np.uint32, len(ids))
+        counts = np.fromiter((len(e.segments.sequences) for e in examples), np.int64, len(examples))
+        input_ids = self._id_lists(ids, lengths)
+        second_start = pa.array(self._second_starts(encodings, lengths), type=pa.int32())
+        if self._spec.head.type == MultipleChoice.type:
+            outer = pa.array(_offsets(counts), type=pa.int32())
+            input_ids = pa.ListArray.from_arrays(outer, input_ids)
+            second_start = pa.ListArray.from_arrays(outer, second_start)
+            starts = _offsets(counts)[:-1]
+            longest = np.maximum.reduceat(lengths, starts) if len(starts) else lengths
+        else:
+            longest = lengths
+        targets = self._spec.head.target_columns(
+            self._targets(examples), encodings, self.token_type
+        )
+        head = self._spec.head
+        return EncodedChunk(
+            batch=pa.RecordBatch.from_pydict(
+                {
+                    "row": pa.array([example.row for example in examples], type=pa.int64()),
+                    "input_ids": input_ids,
+                    "second_start": second_start,
+                    **targets.columns,
+                }
+            ),
+            lengths=longest,
+            labels=Counter(
+                key
+                for example in examples
+                if example.target is not None
+                for key in head.histogram_keys(example.target)
+            ),
+            num_tokens=int(lengths.sum()),
+            num_truncated=sum(1 for encoding in encodings if encoding.overflowing),
+            num_targets_cut=targets.num_cut,
+            bad_rows=bad_rows,
+        )
+
+    def _id_lists(self, ids: Sequence[Sequence[int]], lengths: NDArray[np.uint32]) -> pa.ListArray:
+        flat = array("H" if self.token_type == pa.uint16() else "I")
+        for sequence in ids:
+            flat.extend(sequence)
+        values = pa.array(np.frombuffer(flat, dtype=flat.typecode) if flat else [],
+                          type=self.token_type)  # fmt: skip
+        return pa.ListArray.from_arrays(pa.array(_offsets(lengths), type=pa.int32()), values)
+
+    def _second_starts(
+        self, encodings: Sequence[Encoding], lengths: NDArray[np.uint32]
+    ) -> NDArray[np.int32]:
+        if self._spec.inputs.format in ("single", "tokens", "text_to_text"):
+            return lengths.astype(np.int32)
+        # Sequence ids, not type ids: RoBERTa's tokenizers give both segments type 0.
+        starts = (
+            ids.index(1) if 1 in ids else len(ids) for ids in (e.sequence_ids for e in encodings)
+        )
+        return np.fromiter(starts, np.int32, len(encodings))
+
+    def _targets(self, examples: Sequence[_Example]) -> list[Any]:
+        targets = [example.target for example in examples]
+        if self._spec.head.type == Span.type:  # scoring wants the context also without answers
+            return [
+                example.segments.sequences[0][1] if target is None else target
+                for example, target in zip(examples, targets, strict=True)
+            ]
+        if isinstance(self._spec.head, Generation):
+            return self._encode_answers(targets, self._spec.head.max_target_tokens)
+        return targets
+
+    def _encode_answers(self, targets: Sequence[str | None], max_tokens: int) -> list[Any]:
+        budget = self._tokenizer.truncation
+        self._tokenizer.enable_truncation(max_tokens)
+        encoded = self._tokenizer.encode_batch_fast([target or "" for target in targets])
+        self._tokenizer.enable_truncation(**budget)
+        return [None if t is None else e for t, e in zip(targets, encoded, strict=True)]
+
+
+def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """(n,) lengths → (n + 1,) list offsets."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

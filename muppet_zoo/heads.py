@@ -1,0 +1,430 @@
+"""Head types: what is predicted, how a row's target is read, and how it is stored in a shard.
+
+A head type is a frozen record of spec fields. It reads the target of one row (`read_target`) and
+turns a chunk of targets, together with the tokenizer's encodings, into Arrow columns
+(`target_columns`). What the model does with them lives with the trainer; nothing here knows torch.
+
+Stored targets, `-1` (NaN for regression) where the publisher keeps the labels:
+    classification        target  int32            label index
+    multiple_choice       target  int32            option index
+    regression            target  float32          value on the spec's scale
+    multi_label           target  list<int32>      label indices, ascending; [-1] = unlabelled
+    token_classification  target  list<int32>      per token; -100 where not scored
+    span                  target  list<int32>      [first, last] token, inclusive; [-1, -1] = unknown
+                                                   or cut off by truncation
+                          context, answers, offsets: what scoring needs to compare texts
+    generation            target  list<uint>       token ids of the answer
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from muppet_zoo.formats import Segments
+from muppet_zoo.rows import Row, RowProblem, Template, as_text, describe, get_list, get_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+IGNORED = -100  # PyTorch's default ignore_index of cross_entropy
+UNLABELLED = -1
+
+
+class Encoding(Protocol):
+    """The part of `tokenizers.Encoding` that targets are aligned with."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    word_ids: list[int | None]
+    sequence_ids: list[int | None]
+    overflowing: list[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetColumns:
+    """Arrow columns of a chunk; `num_cut` counts targets that truncation removed."""
+
+    columns: dict[str, pa.Array]
+    num_cut: int = 0
+
+
+class _LabelReader:
+    """Reads one value of a closed label set: its number, its name, or a boolean for two labels."""
+
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self._labels = labels
+        self._index = {label: i for i, label in enumerate(labels)}
+
+    def __call__(self, value: Any, column: str) -> int:
+        if isinstance(value, bool):
+            value = int(value)
+        if isinstance(value, int) and 0 <= value < len(self._labels):
+            return value
+        if isinstance(value, str) and value in self._index:
+            return self._index[value]
+        shown = ", ".join(self._labels[:8]) + (", …" if len(self._labels) > 8 else "")
+        hint = "; drop such rows with `drop_where`" if value == -1 else ""
+        raise RowProblem(
+            f"column '{column}' holds {describe(value)}, which is no label: a number from 0 to "
+            f"{len(self._labels) - 1} or one of {shown} is expected{hint}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """One of K labels for the whole input; every dataset has a head of its own (MUPPET §3.1)."""
+
+    type: ClassVar[str] = "classification"
+    formats: ClassVar[frozenset[str]] = frozenset({"single", "pair"})
+    target_kinds: ClassVar[frozenset[str]] = frozenset({"label", "integer", "string", "boolean"})
+    target: str
+    labels: tuple[str, ...]
+    shared_head: str | None = None
+
+    def columns(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def read_target(self, row: Row, segments: Segments) -> int:
+        return _LabelReader(self.labels)(get_path(row, self.target), self.target)
+
+    def histogram_keys(self, target: int) -> tuple[str, ...]:
+        return (self.labels[target],)
+
+    def target_columns(
+        self, targets: Sequence[int | None], encodings: Sequence[Encoding], token_type: pa.DataType
+    ) -> TargetColumns:
+        return _int_column(targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabel:
+    """Any subset of K labels."""
+
+    type: ClassVar[str] = "multi_label"
+    formats: ClassVar[frozenset[str]] = frozenset({"single", "pair"})
+    target_kinds: ClassVar[frozenset[str]] = frozenset({"labels", "integers", "strings"})
+    target: str
+    labels: tuple[str, ...]
+    shared_head: str | None = None
+
+    def columns(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def read_target(self, row: Row, segments: Segments) -> tuple[int, ...]:
+        read = _LabelReader(self.labels)
+        return tuple(sorted({read(v, self.target) for v in get_list(row, self.target)}))
+
+    def histogram_keys(self, target: tuple[int, ...]) -> tuple[str, ...]:
+        return tuple(self.labels[i] for i in target)
+
+    def target_columns(
+        self,
+        targets: Sequence[tuple[int, ...] | None],
+        encodings: Sequence[Encoding],
+        token_type: pa.DataType,
+    ) -> TargetColumns:
+        rows = [[UNLABELLED] if target is None else list(target) for target in targets]
+        return TargetColumns(columns={"target": _int_lists(rows)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression:
+    """One number on a bounded scale, such as similarity from 0 to 5."""
+
+    type: ClassVar[str] = "regression"
+    formats: ClassVar[frozenset[str]] = frozenset({"single", "pair"})
+    target_kinds: ClassVar[frozenset[str]] = frozenset({"number", "integer"})
+    target: str
+    range: tuple[float, float]
+    shared_head: str | None = None
+
+    def columns(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def read_target(self, row: Row, segments: Segments) -> float:
+        value = get_path(row, self.target)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise RowProblem(f"column '{self.target}' holds {describe(value)}, a number is expected")
+        low, high = self.range
+        if not low <= value <= high:  # also catches NaN
+            raise RowProblem(f"column '{self.target}' holds {value}, outside {low} to {high}")
+        return float(value)
+
+    def histogram_keys(self, target: float) -> tuple[str, ...]:
+        return (str(round(target)),)
+
+    def target_columns(
+        self, targets: Sequence[float | None], encodings: Sequence[Encoding], token_type: pa.DataType
+    ) -> TargetColumns:
+        import pyarrow as pa
+
+        values = [math.nan if target is None else target for target in targets]
+        return TargetColumns(columns={"target": pa.array(values, type=pa.float32())})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenClassification:
+    """One label per word; the word's first token carries it."""
+
+    type: ClassVar[str] = "token_classification"
+    formats: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    target_kinds: ClassVar[frozenset[str]] = frozenset({"labels", "integers", "strings"})
+    target: str
+    labels: tuple[str, ...]
+    shared_head: str | None = None
+
+    def columns(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def read_target(self, row: Row, segments: Segments) -> tuple[int, ...]:
+        read = _LabelReader(self.labels)
+        target = tuple(read(value, self.target) for value in get_list(row, self.target))
+        num_words = len(segments.words or ())
+        if len(target) != num_words:
+            raise RowProblem(f"{num_words} words but {len(target)} labels in '{self.target}'")
+        return target
+
+    def histogram_keys(self, target: tuple[int, ...]) -> tuple[str, ...]:
+        return tuple(self.labels[i] for i in target)
+
+    def target_columns(
+        self,
+        targets: Sequence[tuple[int, ...] | None],
+        encodings: Sequence[Encoding],
+        token_type: pa.DataType,
+    ) -> TargetColumns:
+        rows, num_cut = [], 0
+        for target, encoding in zip(targets, encodings, strict=True):
+            previous: int | None = None
+            row = []
+            for word in encoding.word_ids:
+                first = word is not None and word != previous
+                row.append(target[word] if target is not None and first and word is not None
+                           else IGNORED)  # fmt: skip
+                previous = word
+            rows.append(row)
+            num_cut += target is not None and (previous_word(encoding) + 1 < len(target))
+        return TargetColumns(columns={"target": _int_lists(rows)}, num_cut=num_cut)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoice:
+    """The right one of an example's options; one scoring head is shared by all such tasks."""
+
+    type: ClassVar[str] = "multiple_choice"
+    formats: ClassVar[frozenset[str]] = frozenset({"multiple_choice"})
+    target_kinds: ClassVar[frozenset[str]] = frozenset({"label", "integer", "string", "boolean"})
+    target: str
+    keys: str | tuple[str, ...] | None = None
+    shared_head: str | None = "multiple_choice"
+
+    def columns(self) -> tuple[str, ...]:
+        return (self.target, self.keys) if isinstance(self.keys, str) else (self.target,)
+
+    def read_target(self, row: Row, segments: Segments) -> int:
+        value, num_options = get_path(row, self.target), len(segments.sequences)
+        if self.keys is None:
+            return self._number(value, num_options)
+        keys = get_list(row, self.keys) if isinstance(self.keys, str) else self.keys
+        if len(keys) != num_options:
+            raise RowProblem(f"{num_options} options but {len(keys)} keys")
+        if list(keys).count(value) != 1:
+            shown = ", ".join(map(str, keys))
+            raise RowProblem(f"column '{self.target}' holds {describe(value)}, not one of: {shown}")
+        return list(keys).index(value)
+
+    def _number(self, value: Any, num_options: int) -> int:
+        if isinstance(value, str) and value.isdecimal():  # HellaSwag writes "0" to "3"
+            value = int(value)
+        if isinstance(value, int) and 0 <= value < num_options:
+            return int(value)
+        raise RowProblem(
+            f"column '{self.target}' holds {describe(value)}, an option's number from 0 to "
+            f"{num_options - 1} is expected (name the options' keys with `keys` if it is a name)"
+        )
+
+    def histogram_keys(self, target: int) -> tuple[str, ...]:
+        return (str(target),)
+
+    def target_columns(
+        self, targets: Sequence[int | None], encodings: Sequence[Encoding], token_type: pa.DataType
+    ) -> TargetColumns:
+        return _int_column(targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanTarget:
+    """Gold answers of one example: texts and the first one's characters in the context."""
+
+    context: str
+    answers: tuple[str, ...]
+    start_char: int
+    end_char: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A stretch of the context; one head is shared by all reading-comprehension tasks."""
+
+    type: ClassVar[str] = "span"
+    formats: ClassVar[frozenset[str]] = frozenset({"extractive_qa"})
+    target_kinds: ClassVar[frozenset[str]] = frozenset({"strings"})
+    answers: str
+    answer_starts: str
+    shared_head: str | None = "span"
+
+    @property
+    def target(self) -> str:
+        return self.answers
+
+    def columns(self) -> tuple[str, ...]:
+        return (self.answers, self.answer_starts)
+
+    def read_target(self, row: Row, segments: Segments) -> SpanTarget:
+        context = segments.sequences[0][1] or ""
+        answers = tuple(as_text(a, self.answers) for a in get_list(row, self.answers))
+        starts = get_list(row, self.answer_starts)
+        if not answers or len(answers) != len(starts):
+            raise RowProblem(f"{len(answers)} answers with {len(starts)} offsets; at least one needed")
+        for answer, start in zip(answers, starts, strict=True):
+            found = context[start : start + len(answer)] if isinstance(start, int) else None
+            if found != answer or not answer.strip():
+                raise RowProblem(
+                    f"answer {describe(answer)} is not in the context at character {start} "
+                    f"(found: {describe(found)})"
+                )
+        return SpanTarget(
+            context=context, answers=answers, start_char=starts[0], end_char=starts[0] + len(answers[0])
+        )
+
+    def histogram_keys(self, target: SpanTarget) -> tuple[str, ...]:
+        return ()
+
+    def target_columns(
+        self,
+        targets: Sequence[SpanTarget | str | None],
+        encodings: Sequence[Encoding],
+        token_type: pa.DataType,
+    ) -> TargetColumns:
+        import pyarrow as pa
+
+        rows, offsets, num_cut = [], [], 0
+        for target, encoding in zip(targets, encodings, strict=True):
+            inside = [sequence == 1 for sequence in encoding.sequence_ids]
+            offsets.append(
+                [edge for pair, ok in zip(encoding.offsets, inside, strict=True)
+                 for edge in (pair if ok else (0, 0))]
+            )  # fmt: skip
+            span = _token_span(target, encoding, inside) if isinstance(target, SpanTarget) else None
+            num_cut += isinstance(target, SpanTarget) and span is None
+            rows.append(list(span or (UNLABELLED, UNLABELLED)))
+        known = [t if isinstance(t, SpanTarget) else None for t in targets]
+        contexts = [t.context if isinstance(t, SpanTarget) else t or "" for t in targets]
+        return TargetColumns(
+            columns={
+                "target": _int_lists(rows),
+                "context": pa.array(contexts, type=pa.large_string()),
+                "answers": pa.array(
+                    [list(t.answers) if t else [] for t in known], type=pa.list_(pa.large_string())
+                ),
+                "offsets": _int_lists(offsets),
+            },
+            num_cut=num_cut,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """A text that answers the input, token by token."""
+
+    type: ClassVar[str] = "generation"
+    formats: ClassVar[frozenset[str]] = frozenset({"text_to_text"})
+    target_kinds: ClassVar[frozenset[str]] = frozenset({"string"})
+    target: Template
+    max_target_tokens: int = 128
+    shared_head: str | None = None
+
+    def columns(self) -> tuple[str, ...]:
+        return self.target.columns
+
+    def read_target(self, row: Row, segments: Segments) -> str:
+        text = self.target.render(row)
+        if not text.strip():
+            raise RowProblem(f"no text in the target '{self.target.text}'")
+        return text
+
+    def histogram_keys(self, target: str) -> tuple[str, ...]:
+        return ()
+
+    def target_columns(
+        self,
+        targets: Sequence[Encoding | None],
+        encodings: Sequence[Encoding],
+        token_type: pa.DataType,
+    ) -> TargetColumns:
+        """Here a target is itself an encoding: the answer went through the tokenizer first."""
+        import pyarrow as pa
+
+        rows = [[] if target is None else target.ids for target in targets]
+        return TargetColumns(columns={"target": pa.array(rows, type=pa.list_(token_type))})
+
+
+def previous_word(encoding: Encoding) -> int:
+    """The last word that has a token, -1 when none has."""
+    return max((word for word in encoding.word_ids if word is not None), default=-1)
+
+
+def _token_span(
+    target: SpanTarget, encoding: Encoding, inside: Sequence[bool]
+) -> tuple[int, int] | None:
+    """First and last token that overlap the answer; None when truncation cut any of it off."""
+    overlapping = [
+        i
+        for i, (start, end) in enumerate(encoding.offsets)
+        if inside[i] and start < target.end_char and end > target.start_char
+    ]
+    if not overlapping or encoding.offsets[overlapping[-1]][1] < len(
+        target.context[: target.end_char].rstrip()
+    ):
+        return None
+    return overlapping[0], overlapping[-1]
+
+
+def _int_column(targets: Sequence[int | None]) -> TargetColumns:
+    import pyarrow as pa
+
+    values = [UNLABELLED if target is None else target for target in targets]
+    return TargetColumns(columns={"target": pa.array(values, type=pa.int32())})
+
+
+def _int_lists(rows: Sequence[Sequence[int]]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array(rows, type=pa.list_(pa.int32()))
+
+
+Head = (
+    Classification
+    | MultiLabel
+    | Regression
+    | TokenClassification
+    | MultipleChoice
+    | Span
+    | Generation
+)
+
+HEADS: dict[str, type[Head]] = {
+    head.type: head
+    for head in (
+        Classification,
+        MultiLabel,
+        Regression,
+        TokenClassification,
+        MultipleChoice,
+        Span,
+        Generation,
+    )
+}
