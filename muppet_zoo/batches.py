@@ -1,10 +1,400 @@
-"""Examples → micro-batches that mix tasks under a token budget.
+"""Examples → micro-batches that mix tasks, fill a token budget, and hold like lengths.
 
-(the records; the planner follows)
+Three demands pull apart: tasks should mix, padding should be small, and a run must resume
+exactly. So the order of examples is cut into windows of consecutive draws. Inside a window,
+examples are sorted by length and cut where the token budget is full; the micro-batches of a window
+are then shuffled, so that lengths do not rise within it. A window is a pure function of
+(seed, its number): a run resumes by planning one window, and since the order gives other examples
+in each epoch, no two examples share a micro-batch for ever.
+
+Stages: `Order` draws → window → micro-batch plans → optimizer steps (`Batcher`) → the share of one
+process (`for_rank`) → arrays (`collate`). Up to the last stage only lengths are read.
+
+Shapes: B sequences of a micro-batch, T its longest sequence, n examples of a plan, N examples of
+one head type, K most sequences of an example (options).
 """
 
 from __future__ import annotations
 
-from muppet_zoo.task_data import Columns, TaskData
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Columns", "TaskData"]
+import numpy as np
+from numpy.typing import NDArray
+
+from muppet_zoo.errors import CheckpointError, UsageError
+from muppet_zoo.order import MICRO_BATCHES, Order, key, permute
+from muppet_zoo.task_data import TaskData
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How examples are gathered, as in the run file.
+
+    tokens_per_micro_batch:  most sequences x longest, padding included; only a single example
+                             that is larger by itself goes beyond.
+    micro_batches_per_step:  of one optimizer step, over all processes.
+    window_examples:         examples that are sorted by length together.
+    """
+
+    tokens_per_micro_batch: int = 4096
+    micro_batches_per_step: int = 4
+    window_examples: int = 4096
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise UsageError(f"batching.{name} must be at least 1, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """The next micro-batch of a run: all that a checkpoint needs to go on with the same data."""
+
+    window: int = 0
+    micro_batch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatchPlan:
+    """Which n examples go together: tasks (n,) int32, rows (n,) int64, lengths (n,) uint32.
+
+    Sorted by length; `lengths` are those of each example's longest sequence.
+    """
+
+    tasks: I32
+    rows: I64
+    lengths: NDArray[np.uint32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """One optimizer step over all processes; `after` is where the next one begins."""
+
+    micro_batches: tuple[MicroBatchPlan, ...]
+    num_examples: int
+    after: Position
+
+    def for_rank(self, rank: int, world_size: int) -> tuple[MicroBatchPlan | None, ...]:
+        """Micro-batches rank, rank + world_size, …; None where this process has none left.
+
+        Equally many entries on every rank: all processes must run equally many passes.
+        """
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} of {world_size} processes")
+        num_passes = -(-len(self.micro_batches) // world_size)
+        mine = self.micro_batches[rank::world_size]
+        return mine + (None,) * (num_passes - len(mine))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRows:
+    """The N examples of a micro-batch that one type of head scores.
+
+    head:       the head type.
+    tasks:      (N,) index in the run's list of tasks.
+    rows:       (N,) row of the task's split.
+    sequences:  (N, K) index into B of each example's sequences, -1 where it has fewer than K.
+    target:     by head type, see `collate_target`.
+    """
+
+    head: str
+    tasks: I32
+    rows: I64
+    sequences: I64
+    target: NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """What one pass of the model reads.
+
+    input_ids:       (B, T) int64, padded at the end.
+    attention_mask:  (B, T) bool, true for tokens.
+    second_start:    (B,) int64, index of the second segment's first token; the length if none.
+    groups:          by head type, in alphabetical order, which is the same on every process.
+    num_tokens:      tokens without padding.
+    num_examples:    examples, each counted once however many options it has.
+    """
+
+    input_ids: I64
+    attention_mask: NDArray[np.bool_]
+    second_start: I64
+    groups: dict[str, HeadRows]
+    num_tokens: int
+    num_examples: int
+
+    @property
+    def padding_share(self) -> float:
+        """Padding as a share of B * T."""
+        return (self.input_ids.size - self.num_tokens) / self.input_ids.size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batcher:
+    """The optimizer steps of a run over `datas`, whose order is that of the order's tasks."""
+
+    order: Order
+    datas: Sequence[TaskData]
+    batching: Batching
+
+    def __post_init__(self) -> None:
+        sizes = tuple(len(data.lengths) for data in self.datas)
+        if sizes != self.order.task_sizes:
+            raise ValueError(f"tasks have {sizes} rows, the order is of {self.order.task_sizes}")
+
+    def steps(
+        self, start: Position | None = None, *, stop_after_examples: int | None = None
+    ) -> Iterator[StepPlan]:
+        """Steps from `start` on: endless, or up to a number of draws counted from the run's begin.
+
+        The last of a bounded run may hold fewer micro-batches. A resumed run must be given the
+        same bound, since it also ends the last window. Raises CheckpointError for a position that
+        does not exist.
+        """
+        position = start or Position()
+        micro_batches: list[MicroBatchPlan] = []
+        while plans := self._window(position.window, stop_after_examples):
+            if position.micro_batch >= len(plans):
+                raise CheckpointError(
+                    f"there is no {position}: window {position.window} has {len(plans)} micro-"
+                    f"batches. The data, the batching or the mixture is not that of the checkpoint"
+                )
+            for index in range(position.micro_batch, len(plans)):
+                micro_batches.append(plans[index])
+                if len(micro_batches) == self.batching.micro_batches_per_step:
+                    yield _step(micro_batches, position.window, index, len(plans))
+                    micro_batches = []
+            position = Position(window=position.window + 1)
+        if micro_batches:
+            yield _step(micro_batches, position.window - 1, 0, 1)
+
+    def num_examples(self, num_epochs: float) -> int:
+        """Draws in a number of epochs, which may be a fraction; at least one."""
+        return max(1, round(num_epochs * self.order.epoch_size))
+
+    def num_steps(self, num_epochs: float) -> int:
+        """How many steps `steps(stop_after_examples=num_examples(num_epochs))` yields.
+
+        Plans the whole run, but from lengths only.
+        """
+        stop = self.num_examples(num_epochs)
+        num_windows = -(-stop // self.batching.window_examples)
+        num_micro_batches = sum(len(self._cut(window, stop)[1]) for window in range(num_windows))
+        return -(-num_micro_batches // self.batching.micro_batches_per_step)
+
+    def _window(self, window: int, stop: int | None) -> list[MicroBatchPlan]:
+        """The micro-batches of one window in the order of their use; none beyond the end."""
+        examples, ends = self._cut(window, stop)
+        if not ends:
+            return []
+        bounds = list(zip([0, *ends], ends, strict=False))
+        shuffled = permute(
+            np.arange(len(bounds), dtype=np.uint64),
+            np.uint64(len(bounds)),
+            key(self.order.seed, MICRO_BATCHES, np.array([window], dtype=np.uint64)),
+        )
+        return [_part(examples, *bounds[index]) for index in shuffled.tolist()]
+
+    def _cut(self, window: int, stop: int | None) -> tuple[MicroBatchPlan, list[int]]:
+        """A window's examples sorted by length, and where among them its micro-batches end."""
+        start = window * self.batching.window_examples
+        end = start + self.batching.window_examples
+        if stop is not None:
+            end = max(start, min(end, stop))
+        draws = self.order.draws(start, end - start)
+        lengths = np.empty(len(draws.row), dtype=np.uint32)
+        counts = np.empty(len(draws.row), dtype=np.uint16)
+        for task, where in _by_task(draws.task):
+            rows = draws.row[where]
+            lengths[where] = self.datas[task].lengths[rows]
+            counts[where] = self.datas[task].num_sequences[rows]
+        by_length = np.argsort(lengths, kind="stable")
+        examples = MicroBatchPlan(
+            tasks=draws.task[by_length], rows=draws.row[by_length], lengths=lengths[by_length]
+        )
+        budget = self.batching.tokens_per_micro_batch
+        return examples, _ends(examples.lengths, counts[by_length], budget)
+
+
+def eval_plans(
+    data: TaskData,
+    tokens_per_micro_batch: int,
+    *,
+    task: int = 0,
+    max_examples: int | None = None,
+) -> Iterator[MicroBatchPlan]:
+    """Every row of one split exactly once, sorted by length; of `max_examples`, the first rows.
+
+    `task` is what the plans name: the index of `data` in the list that `collate` is given.
+    """
+    lengths, counts = data.lengths[:max_examples], data.num_sequences[:max_examples]
+    rows = np.argsort(lengths, kind="stable").astype(np.int64)
+    examples = MicroBatchPlan(
+        tasks=np.full(len(rows), task, dtype=np.int32), rows=rows, lengths=lengths[rows]
+    )
+    ends = _ends(examples.lengths, counts[rows], tokens_per_micro_batch)
+    for bounds in zip([0, *ends], ends, strict=False):
+        yield _part(examples, *bounds)
+
+
+def _part(examples: MicroBatchPlan, start: int, end: int) -> MicroBatchPlan:
+    return MicroBatchPlan(
+        tasks=examples.tasks[start:end],
+        rows=examples.rows[start:end],
+        lengths=examples.lengths[start:end],
+    )
+
+
+def _step(
+    micro_batches: list[MicroBatchPlan], window: int, index: int, num_in_window: int
+) -> StepPlan:
+    """A step whose last micro-batch is number `index` of a window's `num_in_window`."""
+    last = index + 1 == num_in_window
+    return StepPlan(
+        micro_batches=tuple(micro_batches),
+        num_examples=sum(len(plan.rows) for plan in micro_batches),
+        after=Position(window=window + last, micro_batch=0 if last else index + 1),
+    )
+
+
+def _ends(
+    lengths: NDArray[np.uint32], counts: NDArray[np.uint16], tokens_per_micro_batch: int
+) -> list[int]:
+    """Ends of the micro-batches of examples that are sorted by length, shortest first.
+
+    Greedy: each takes examples while all sequences x the longest length fit.
+    """
+    ends: list[int] = []
+    num_sequences = 0
+    for index, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
+        num_sequences += count
+        if num_sequences * length > tokens_per_micro_batch and num_sequences > count:
+            ends.append(index)
+            num_sequences = count
+    if len(lengths):
+        ends.append(len(lengths))
+    return ends
+
+
+def _by_task(tasks: I32) -> Iterator[tuple[int, I64]]:
+    """(task, its places (n_t,) in ascending order) for each task that occurs."""
+    places = np.argsort(tasks, kind="stable")
+    present, first = np.unique(tasks[places], return_index=True)
+    bounds = zip(first.tolist(), [*first[1:].tolist(), len(tasks)], strict=False)
+    for task, (start, end) in zip(present.tolist(), bounds, strict=False):
+        yield task, places[start:end]
+
+
+def collate(plan: MicroBatchPlan, datas: Sequence[TaskData], pad_id: int) -> MicroBatch:
+    """Reads the rows of a plan and lays them out; sequences are in the order of the plan."""
+    taken = [
+        (datas[task].head_type, where, datas[task].take(plan.rows[where]))
+        for task, where in _by_task(plan.tasks)
+    ]
+    counts = np.empty(len(plan.rows), dtype=np.int64)
+    for _, where, columns in taken:
+        counts[where] = columns.num_sequences
+    first = np.cumsum(counts) - counts
+    num_sequences = int(counts.sum())
+    sequences: list[NDArray[Any]] = [np.empty(0)] * num_sequences
+    second_start = np.empty(num_sequences, dtype=np.int64)
+    targets: list[Any] = [None] * len(plan.rows)
+    places: dict[str, list[I64]] = {}
+    for head, where, columns in taken:
+        places.setdefault(head, []).append(where)
+        into = _ranges(first[where], counts[where])
+        second_start[into] = columns.second_start
+        for index, sequence in zip(into.tolist(), columns.sequences, strict=True):
+            sequences[index] = sequence
+        for index, target in zip(where.tolist(), columns.target, strict=True):
+            targets[index] = target
+    lengths = np.array([len(sequence) for sequence in sequences])
+    attention_mask = np.arange(lengths.max()) < lengths[:, None]
+    input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
+    input_ids[attention_mask] = np.concatenate(sequences)
+    groups = {}
+    for head in sorted(places):
+        where = np.sort(np.concatenate(places[head]))
+        groups[head] = HeadRows(
+            head=head,
+            tasks=plan.tasks[where],
+            rows=plan.rows[where],
+            sequences=_index(first[where], counts[where]),
+            target=collate_target(head, [targets[i] for i in where.tolist()], lengths.max()),
+        )
+    return MicroBatch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        second_start=second_start,
+        groups=groups,
+        num_tokens=int(lengths.sum()),
+        num_examples=len(plan.rows),
+    )
+
+
+def _ranges(first: I64, counts: I64) -> I64:
+    """first[0], first[0] + 1, … for counts[0] numbers, then the same of first[1], …"""
+    ends = np.cumsum(counts)
+    return np.repeat(first - ends + counts, counts) + np.arange(counts.sum())
+
+
+def _index(first: I64, counts: I64) -> I64:
+    """(N, K) the same ranges as rows, -1 beyond their end."""
+    option = np.arange(counts.max())
+    return np.where(option < counts[:, None], first[:, None] + option, -1)
+
+
+def collate_target(head_type: str, targets: Sequence[Any], num_tokens: int) -> NDArray[Any]:
+    """Targets of N examples as one array, for a micro-batch whose longest sequence is `num_tokens`.
+
+    classification, multiple_choice:  (N,) int64, -1 where unlabelled.
+    regression:                       (N,) float32, NaN where unlabelled.
+    multi_label:                      (N, most labels) int64, padded with -1.
+    token_classification:             (N, T) int64, -100 where not scored and in padding.
+    span:                             (N, 2) int64, start and end inclusive, -1 where unlabelled.
+    generation:                       (N, longest target) int64, padded with -100.
+    """
+    return _TARGETS[head_type](targets, num_tokens)
+
+
+def _integers(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
+    return np.array(targets, dtype=np.int64)
+
+
+def _floats(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
+    return np.array(targets, dtype=np.float32)
+
+
+def _labels(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
+    return _padded(targets, max(map(len, targets)), -1)
+
+
+def _per_token(targets: Sequence[Any], num_tokens: int) -> NDArray[Any]:
+    return _padded(targets, num_tokens, -100)
+
+
+def _target_tokens(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
+    return _padded(targets, max(map(len, targets)), -100)
+
+
+def _padded(targets: Sequence[Any], width: int, fill: int) -> NDArray[Any]:
+    padded = np.full((len(targets), width), fill, dtype=np.int64)
+    for row, target in zip(padded, targets, strict=True):
+        row[: len(target)] = target
+    return padded
+
+
+_TARGETS: dict[str, Callable[[Sequence[Any], int], NDArray[Any]]] = {
+    "classification": _integers,
+    "generation": _target_tokens,
+    "multi_label": _labels,
+    "multiple_choice": _integers,
+    "regression": _floats,
+    "span": _integers,
+    "token_classification": _per_token,
+}
