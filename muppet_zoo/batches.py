@@ -4,8 +4,8 @@ Three demands pull apart: tasks should mix, padding should be small, and a run m
 exactly. So the order of examples is cut into windows of consecutive draws. Inside a window,
 examples are sorted by length and cut where the token budget is full; the micro-batches of a window
 are then shuffled, so that lengths do not rise within it. A window is a pure function of
-(seed, its number): a run resumes by planning one window, and since the order gives other examples
-in each epoch, no two examples share a micro-batch for ever.
+(seed, its number): a run resumes by planning one window. An epoch has at least four windows, and
+the order fills them anew each time, so no two examples share a micro-batch for ever.
 
 Stages: `Order` draws → window → micro-batch plans → optimizer steps (`Batcher`) → the share of one
 process (`for_rank`) → arrays (`collate`). Up to the last stage only lengths are read.
@@ -16,16 +16,19 @@ one head type, K most sequences of an example (options).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muppet_zoo.errors import CheckpointError, UsageError
 from muppet_zoo.order import MICRO_BATCHES, Order, key, permute
-from muppet_zoo.task_data import TaskData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from muppet_zoo.task_data import TaskData
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -38,7 +41,7 @@ class Batching:
     tokens_per_micro_batch:  most sequences x longest, padding included; only a single example
                              that is larger by itself goes beyond.
     micro_batches_per_step:  of one optimizer step, over all processes.
-    window_examples:         examples that are sorted by length together.
+    window_examples:         examples that are sorted by length together, at most; see `Batcher`.
     """
 
     tokens_per_micro_batch: int = 4096
@@ -173,6 +176,16 @@ class Batcher:
         if micro_batches:
             yield _step(micro_batches, position.window - 1, 0, 1)
 
+    @property
+    def window_examples(self) -> int:
+        """Draws in a window: as set, but at most a quarter of an epoch.
+
+        A window of a whole epoch would sort the same rows into the same micro-batches every time,
+        and one of many epochs would fill micro-batches with copies of one row.
+        Source: the length-grouped sampler of transformers, which sorts in at least four parts.
+        """
+        return max(1, min(self.batching.window_examples, self.order.epoch_size // 4))
+
     def num_examples(self, num_epochs: float) -> int:
         """Draws in a number of epochs, which may be a fraction; at least one."""
         return max(1, round(num_epochs * self.order.epoch_size))
@@ -183,7 +196,7 @@ class Batcher:
         Plans the whole run, but from lengths only.
         """
         stop = self.num_examples(num_epochs)
-        num_windows = -(-stop // self.batching.window_examples)
+        num_windows = -(-stop // self.window_examples)
         num_micro_batches = sum(len(self._cut(window, stop)[1]) for window in range(num_windows))
         return -(-num_micro_batches // self.batching.micro_batches_per_step)
 
@@ -202,8 +215,8 @@ class Batcher:
 
     def _cut(self, window: int, stop: int | None) -> tuple[MicroBatchPlan, list[int]]:
         """A window's examples sorted by length, and where among them its micro-batches end."""
-        start = window * self.batching.window_examples
-        end = start + self.batching.window_examples
+        start = window * self.window_examples
+        end = start + self.window_examples
         if stop is not None:
             end = max(start, min(end, stop))
         draws = self.order.draws(start, end - start)

@@ -20,14 +20,17 @@ grid and cycle walking: Black and Rogaway, "Ciphers with arbitrary finite domain
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from muppet_zoo.errors import ShardError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 U64 = NDArray[np.uint64]
 

@@ -1,0 +1,454 @@
+"""Batches hold their budget, lose and repeat nothing, resume exactly, and are laid out by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muppet_zoo.batches import (
+    Batcher,
+    Batching,
+    MicroBatchPlan,
+    Position,
+    StepPlan,
+    collate,
+    collate_target,
+    eval_plans,
+)
+from muppet_zoo.errors import CheckpointError, UsageError
+from muppet_zoo.order import Draws, Order, Rates, quotas
+from muppet_zoo.task_data import Columns, TaskData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+
+@dataclass
+class FakeTask:
+    """Examples in memory; `examples[row]` is the list of an example's sequences."""
+
+    head_type: str
+    examples: list[list[list[int]]]
+    target: list[Any]
+    second: list[list[int]] | None = None
+    lengths: NDArray[np.uint32] = field(init=False)
+    num_sequences: NDArray[np.uint16] = field(init=False)
+
+    def __post_init__(self) -> None:
+        longest = [max(map(len, sequences)) for sequences in self.examples]
+        self.lengths = np.array(longest, dtype=np.uint32)
+        self.num_sequences = np.array([len(example) for example in self.examples], dtype=np.uint16)
+
+    def take(self, rows: NDArray[np.int64]) -> Columns:
+        sequences = [ids for row in rows for ids in self.examples[row]]
+        second = self.second or [[len(ids) for ids in example] for example in self.examples]
+        return Columns(
+            sequences=[np.array(ids, dtype=np.uint16) for ids in sequences],
+            num_sequences=self.num_sequences[rows],
+            second_start=np.array([start for row in rows for start in second[row]], dtype=np.int32),
+            target=[self.target[row] for row in rows],
+        )
+
+
+@dataclass
+class Lengths:
+    """A task of which only lengths exist: enough to plan."""
+
+    lengths: NDArray[np.uint32]
+    num_sequences: NDArray[np.uint16]
+    head_type: str = "classification"
+
+    def take(self, rows: NDArray[np.int64]) -> Columns:
+        raise AssertionError(f"planning must not read rows {rows}")
+
+
+def lengths_task(
+    num_rows: int, seed: int, *, options: int = 1, mean: float = 27.0, most: int = 128
+) -> Lengths:
+    drawn = np.random.default_rng(seed).lognormal(np.log(mean), 0.6, num_rows)
+    return Lengths(
+        lengths=np.clip(drawn, 4, most).astype(np.uint32),
+        num_sequences=np.full(num_rows, options, dtype=np.uint16),
+    )
+
+
+def batcher_of(
+    datas: Sequence[TaskData], *, seed: int = 1, rates: Rates | None = None, **batching: int
+) -> Batcher:
+    sizes = tuple(len(data.lengths) for data in datas)
+    order = Order(seed=seed, task_sizes=sizes, quotas=quotas(sizes, rates or Rates()))
+    return Batcher(order=order, datas=datas, batching=Batching(**batching))
+
+
+def small_batcher(seed: int = 1) -> Batcher:
+    tasks = [lengths_task(40, 1), lengths_task(7, 2, options=3), lengths_task(90, 3)]
+    return batcher_of(
+        tasks, seed=seed, tokens_per_micro_batch=300, micro_batches_per_step=3, window_examples=32
+    )
+
+
+def rows_of(plan: MicroBatchPlan) -> tuple[tuple[int, int], ...]:
+    return tuple(zip(plan.tasks.tolist(), plan.rows.tolist(), strict=True))
+
+
+def content(steps: Iterable[StepPlan]) -> list[tuple[tuple[tuple[int, int], ...], ...]]:
+    return [tuple(rows_of(plan) for plan in step.micro_batches) for step in steps]
+
+
+def epoch(batcher: Batcher, num_epochs: float = 1) -> list[StepPlan]:
+    return list(batcher.steps(stop_after_examples=batcher.num_examples(num_epochs)))
+
+
+def cost(plan: MicroBatchPlan, datas: Sequence[TaskData]) -> int:
+    counts = [int(datas[task].num_sequences[row]) for task, row in rows_of(plan)]
+    return sum(counts) * int(plan.lengths.max())
+
+
+# Planning
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    budget=st.integers(8, 400),
+    window=st.integers(1, 80),
+    per_step=st.integers(1, 5),
+    num_epochs=st.sampled_from([0.3, 1, 2, 2.5]),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_draw_is_used_once_within_the_budget(
+    seed: int, sizes: list[int], budget: int, window: int, per_step: int, num_epochs: float
+) -> None:
+    tasks = [lengths_task(size, n, options=1 + 2 * (n == 1)) for n, size in enumerate(sizes)]
+    batcher = batcher_of(
+        tasks,
+        seed=seed,
+        tokens_per_micro_batch=budget,
+        micro_batches_per_step=per_step,
+        window_examples=window,
+    )
+    steps = epoch(batcher, num_epochs)
+    draws = batcher.order.draws(0, batcher.num_examples(num_epochs))
+    drawn = Counter(zip(draws.task.tolist(), draws.row.tolist(), strict=True))
+    plans = [plan for step in steps for plan in step.micro_batches]
+    assert Counter(pair for plan in plans for pair in rows_of(plan)) == drawn
+    assert all(cost(plan, tasks) <= budget or len(plan.rows) == 1 for plan in plans)
+    assert batcher.num_steps(num_epochs) == len(steps)
+    assert all(len(step.micro_batches) == per_step for step in steps[:-1])
+    assert 1 <= len(steps[-1].micro_batches) <= per_step
+    for step in steps:
+        assert step.num_examples == sum(len(plan.rows) for plan in step.micro_batches)
+
+
+def test_lengths_in_a_plan_are_those_of_its_rows_and_rise() -> None:
+    batcher = small_batcher()
+    for step in epoch(batcher):
+        for plan in step.micro_batches:
+            true = [int(batcher.datas[task].lengths[row]) for task, row in rows_of(plan)]
+            assert plan.lengths.tolist() == true == sorted(true)
+
+
+def test_padding_is_at_most_five_percent_on_twelve_tasks() -> None:
+    rng = np.random.default_rng(0)
+    sizes = [250, 600, 1200, 2500, 3700, 4000, 5500, 7000, 8500, 9000, 9700, 11_000]
+    means = rng.uniform(12, 60, len(sizes))
+    tasks = [
+        lengths_task(size, number, mean=mean, options=5 if number == 4 else 1, most=256)
+        for number, (size, mean) in enumerate(zip(sizes, means, strict=True))
+    ]
+    num_tokens = padded = 0
+    batcher = batcher_of(tasks)
+    assert batcher.batching == Batching(tokens_per_micro_batch=4096, window_examples=4096)
+    for step in epoch(batcher):
+        for plan in step.micro_batches:
+            counts = np.array([tasks[task].num_sequences[row] for task, row in rows_of(plan)])
+            num_tokens += int((plan.lengths * counts).sum())
+            padded += int(counts.sum() * plan.lengths.max())
+    assert (padded - num_tokens) / padded <= 0.05
+
+
+def test_tasks_mix_inside_micro_batches() -> None:
+    plans = [plan for step in epoch(small_batcher()) for plan in step.micro_batches]
+    assert sum(len(set(plan.tasks.tolist())) > 1 for plan in plans) > len(plans) / 2
+
+
+def test_an_example_over_the_budget_stands_alone() -> None:
+    short = Lengths(np.full(90, 5, dtype=np.uint32), np.ones(90, dtype=np.uint16))
+    long = Lengths(np.array([50], dtype=np.uint32), np.array([1], dtype=np.uint16))
+    options = Lengths(np.array([5], dtype=np.uint32), np.array([7], dtype=np.uint16))
+    batcher = batcher_of([short, long, options], tokens_per_micro_batch=20)
+    plans = [rows_of(plan) for step in epoch(batcher) for plan in step.micro_batches]
+    assert ((1, 0),) in plans
+    assert ((2, 0),) in plans
+    assert max(map(len, plans)) == 4
+
+
+def test_one_row_beside_400_000() -> None:
+    batcher = batcher_of([lengths_task(1, 0), lengths_task(400_000, 1)])
+    stop = 400_001
+    seen = np.zeros(stop, dtype=np.int64)
+    for step in batcher.steps(stop_after_examples=stop):
+        for plan in step.micro_batches:
+            np.add.at(seen, np.where(plan.tasks == 0, 400_000, plan.rows), 1)
+    assert seen.min() == seen.max() == 1
+
+
+def company(steps: Iterable[StepPlan]) -> set[frozenset[tuple[int, int]]]:
+    """Pairs of examples that share a micro-batch."""
+    batches = [rows_of(plan) for step in steps for plan in step.micro_batches]
+    return {frozenset((a, b)) for rows in batches for a in rows for b in rows if a != b}
+
+
+@pytest.mark.parametrize("window", [100, 400, 4096])
+def test_company_changes_between_epochs(window: int) -> None:
+    """A fixed cut into batches would show the model the same pairs for ever."""
+    batcher = batcher_of(
+        [lengths_task(300, 1), lengths_task(100, 2)],
+        tokens_per_micro_batch=300,
+        micro_batches_per_step=1,
+        window_examples=window,
+    )
+    assert batcher.window_examples == 100
+    first = company(epoch(batcher))
+    second = company(batcher.steps(Position(window=4), stop_after_examples=800))
+    assert len(first & second) < 0.35 * len(first)
+
+
+def test_a_micro_batch_of_a_tiny_task_holds_no_copies() -> None:
+    batcher = batcher_of([lengths_task(32, 1)])
+    for step in epoch(batcher, 8):
+        for plan in step.micro_batches:
+            assert len(set(rows_of(plan))) == len(plan.rows) <= 8
+
+
+def test_micro_batches_of_a_window_are_not_sorted_by_length() -> None:
+    batcher = batcher_of([lengths_task(4096, 0)])
+    longest = [int(plan.lengths.max()) for step in epoch(batcher) for plan in step.micro_batches]
+    assert longest != sorted(longest)
+    assert longest != sorted(longest, reverse=True)
+
+
+# Ranks
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+def test_ranks_share_the_same_steps(world_size: int) -> None:
+    for step in epoch(small_batcher()):
+        shares = [step.for_rank(rank, world_size) for rank in range(world_size)]
+        assert len({len(share) for share in shares}) == 1
+        passes = zip(*shares, strict=True)
+        together = [plan for plans in passes for plan in plans if plan is not None]
+        assert together == list(step.micro_batches)
+
+
+def test_a_rank_with_nothing_left_gets_none() -> None:
+    step = next(small_batcher().steps())
+    assert step.for_rank(0, 2) == (step.micro_batches[0], step.micro_batches[2])
+    assert step.for_rank(1, 2) == (step.micro_batches[1], None)
+    assert step.for_rank(3, 4) == (None,)
+    with pytest.raises(ValueError, match="rank 2 of 2"):
+        step.for_rank(2, 2)
+
+
+# Resume
+
+
+@pytest.mark.parametrize("stop", [None, 300])
+def test_resume_is_a_suffix_from_every_step(stop: int | None) -> None:
+    batcher = small_batcher()
+    steps = list(islice(batcher.steps(stop_after_examples=stop), 60))
+    whole = content(steps)
+    assert len(whole) == 60 if stop is None else len(whole) > 10
+    for number, step in enumerate(steps, start=1):
+        rest = content(
+            islice(batcher.steps(step.after, stop_after_examples=stop), len(whole) - number)
+        )
+        assert rest == whole[number:]
+    if stop is not None:
+        assert list(batcher.steps(steps[-1].after, stop_after_examples=stop)) == []
+
+
+def test_resume_plans_no_earlier_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    batcher = small_batcher()
+    asked: list[tuple[int, int]] = []
+    draws = Order.draws
+
+    def count(order: Order, start: int, number: int) -> Draws:
+        asked.append((start, number))
+        return draws(order, start, number)
+
+    monkeypatch.setattr(Order, "draws", count)
+    next(batcher.steps(Position(window=1_000_000, micro_batch=0)))
+    assert asked == [(32_000_000, 32)]
+
+
+def test_a_position_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"window 0 has .* not that of the checkpoint"):
+        next(small_batcher().steps(Position(window=0, micro_batch=999)))
+
+
+def test_the_stream_has_no_end_without_a_bound() -> None:
+    batcher = small_batcher()
+    more = len(epoch(batcher, 3)) + 5
+    assert len(list(islice(batcher.steps(), more))) == more
+
+
+def test_equal_fields_give_equal_steps_and_seeds_differ() -> None:
+    assert content(epoch(small_batcher())) == content(epoch(small_batcher()))
+    assert content(epoch(small_batcher())) != content(epoch(small_batcher(seed=2)))
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"batching\.window_examples must be at least 1, not 0"):
+        Batching(window_examples=0)
+    batcher = small_batcher()
+    with pytest.raises(ValueError, match="the order is of"):
+        replace(batcher, datas=batcher.datas[:2])
+
+
+def test_epochs_round_to_whole_examples() -> None:
+    batcher = small_batcher()
+    assert [batcher.num_examples(n) for n in (1e-9, 0.5, 1, 2)] == [1, 68, 137, 274]
+
+
+# Evaluation
+
+
+@given(
+    size=st.integers(1, 200),
+    budget=st.integers(8, 500),
+    max_examples=st.none() | st.integers(1, 50),
+)
+@settings(max_examples=40, deadline=None)
+def test_evaluation_covers_every_row_once(size: int, budget: int, max_examples: int | None) -> None:
+    data = lengths_task(size, 5, options=2)
+    plans = list(eval_plans(data, budget, task=3, max_examples=max_examples))
+    rows = [row for plan in plans for row in plan.rows.tolist()]
+    assert sorted(rows) == list(range(min(size, max_examples or size)))
+    assert all(set(plan.tasks.tolist()) == {3} for plan in plans)
+    assert all(2 * len(p.rows) * p.lengths.max() <= budget or len(p.rows) == 1 for p in plans)
+    lengths = [length for plan in plans for length in plan.lengths.tolist()]
+    assert lengths == sorted(lengths)
+
+
+# Layout
+
+CLASSES = FakeTask("classification", [[[5, 6]], [[7]]], [2, -1], [[1], [1]])
+SCORES = FakeTask("regression", [[[8, 9, 10]]], [0.5])
+CHOICES = FakeTask(
+    "multiple_choice", [[[1, 2], [3]], [[4], [5, 6, 7, 8], [9]]], [1, 0], [[1, 1], [1, 2, 1]]
+)
+TAGS = FakeTask("token_classification", [[[11, 12, 13]]], [[-100, 3, -100]])
+SPANS = FakeTask("span", [[[14, 15, 16]], [[17]]], [[1, 2], [-1, -1]])
+LABELS = FakeTask("multi_label", [[[20]], [[21]], [[22]]], [[0, 4, 9], [], [1]])
+TEXTS = FakeTask("generation", [[[30]], [[31]]], [[40, 41], [42]])
+TASKS: list[TaskData] = [CLASSES, SCORES, CHOICES, TAGS, SPANS, LABELS, TEXTS]
+
+
+def plan_of(*pairs: tuple[int, int]) -> MicroBatchPlan:
+    return MicroBatchPlan(
+        tasks=np.array([task for task, _ in pairs], dtype=np.int32),
+        rows=np.array([row for _, row in pairs], dtype=np.int64),
+        lengths=np.array([TASKS[task].lengths[row] for task, row in pairs], dtype=np.uint32),
+    )
+
+
+def test_layout_of_a_mixed_micro_batch_by_hand() -> None:
+    # In the plan's order: a class, options 0 1, a score, another class, options 0 1 2.
+    batch = collate(plan_of((0, 1), (2, 0), (1, 0), (0, 0), (2, 1)), TASKS, pad_id=99)
+    assert batch.input_ids.tolist() == [
+        [7, 99, 99, 99],
+        [1, 2, 99, 99],
+        [3, 99, 99, 99],
+        [8, 9, 10, 99],
+        [5, 6, 99, 99],
+        [4, 99, 99, 99],
+        [5, 6, 7, 8],
+        [9, 99, 99, 99],
+    ]
+    assert batch.input_ids.dtype == np.int64
+    assert batch.attention_mask.dtype == np.bool_
+    assert batch.attention_mask.sum(axis=1).tolist() == [1, 2, 1, 3, 2, 1, 4, 1]
+    assert (batch.attention_mask == (batch.input_ids != 99)).all()
+    assert batch.second_start.tolist() == [1, 1, 1, 3, 1, 1, 2, 1]
+    assert (batch.num_tokens, batch.num_examples) == (15, 5)
+    assert batch.padding_share == 17 / 32
+    assert list(batch.groups) == ["classification", "multiple_choice", "regression"]
+    classes, choices, scores = batch.groups.values()
+    assert (classes.tasks.tolist(), classes.rows.tolist()) == ([0, 0], [1, 0])
+    assert classes.sequences.tolist() == [[0], [4]]
+    assert classes.target.tolist() == [-1, 2]
+    assert classes.target.dtype == np.dtype(np.int64)
+    assert (choices.tasks.tolist(), choices.rows.tolist()) == ([2, 2], [0, 1])
+    assert choices.sequences.tolist() == [[1, 2, -1], [5, 6, 7]]
+    assert choices.target.tolist() == [1, 0]
+    assert choices.target.dtype == np.dtype(np.int64)
+    assert scores.head == "regression"
+    assert scores.sequences.tolist() == [[3]]
+    assert scores.target.tolist() == [0.5]
+    assert scores.target.dtype == np.dtype(np.float32)
+
+
+def test_layout_of_token_and_list_targets_by_hand() -> None:
+    batch = collate(
+        plan_of((4, 1), (5, 0), (5, 1), (6, 0), (6, 1), (3, 0), (4, 0)), TASKS, pad_id=0
+    )
+    targets = {head: rows.target.tolist() for head, rows in batch.groups.items()}
+    assert targets == {
+        "generation": [[40, 41], [42, -100]],
+        "multi_label": [[0, 4, 9], [-1, -1, -1]],
+        "span": [[-1, -1], [1, 2]],
+        "token_classification": [[-100, 3, -100]],
+    }
+    assert {rows.target.dtype for rows in batch.groups.values()} == {np.dtype(np.int64)}
+    assert batch.groups["span"].sequences.tolist() == [[0], [6]]
+
+
+def test_token_targets_are_as_wide_as_the_micro_batch() -> None:
+    batch = collate(plan_of((3, 0), (2, 1)), TASKS, pad_id=0)
+    assert batch.groups["token_classification"].target.tolist() == [[-100, 3, -100, -100]]
+    assert batch.input_ids.shape == (4, 4)
+
+
+def test_a_single_row_of_one_token() -> None:
+    batch = collate(plan_of((0, 1)), TASKS, pad_id=0)
+    assert batch.input_ids.tolist() == [[7]]
+    assert batch.attention_mask.tolist() == [[True]]
+    assert (batch.padding_share, batch.num_tokens, batch.num_examples) == (0.0, 1, 1)
+
+
+def test_a_row_drawn_twice_is_laid_out_twice() -> None:
+    batch = collate(plan_of((0, 0), (0, 0)), TASKS, pad_id=0)
+    assert batch.input_ids.tolist() == [[5, 6], [5, 6]]
+    assert batch.groups["classification"].target.tolist() == [2, 2]
+
+
+def test_unlabelled_and_empty_targets() -> None:
+    assert collate_target("multi_label", [[], []], 4).shape == (2, 0)
+    assert np.isnan(collate_target("regression", [np.float32("nan"), 1.0], 4)[0])
+    spans = np.array([[0, 3], [2, 2]], dtype=np.int32)
+    assert collate_target("span", spans, 4).tolist() == [[0, 3], [2, 2]]  # type: ignore[arg-type]
+    assert collate_target("classification", np.array([1, 2], dtype=np.int32), 1).dtype == np.int64  # type: ignore[arg-type]
+
+
+def test_every_planned_micro_batch_can_be_laid_out() -> None:
+    batcher = batcher_of(TASKS, tokens_per_micro_batch=8, window_examples=4)
+    num_examples = num_tokens = 0
+    for step in epoch(batcher):
+        for plan in step.micro_batches:
+            batch = collate(plan, TASKS, pad_id=0)
+            assert batch.input_ids.shape[1] == plan.lengths.max()
+            assert sorted(batch.groups) == list(batch.groups)
+            num_examples += batch.num_examples
+            num_tokens += batch.num_tokens
+    assert num_examples == 13
+    assert num_tokens == 3 + 3 + 9 + 3 + 4 + 3 + 2
