@@ -1,0 +1,395 @@
+"""Metric names and the library function behind each.
+
+A score is only comparable with a published one when it was computed by the same definition, so
+no formula is written here: every metric calls scikit-learn, scipy, torchmetrics, seqeval or
+rouge-score. What this module adds is what those libraries leave open: which forms predictions
+come in, one scale (0 to 1, or -1 to 1 for correlations, never 0 to 100), a fixed answer where the
+formula divides nothing by nothing, and a clear error for what cannot be scored.
+
+Names and the heads they suit are plain data, so that specs are checked without any of the
+libraries; each is imported when the first score that needs it is computed.
+
+Predictions and references come in row order, one element per example:
+
+    classification, multiple_choice   label or option index
+    multi_label                       the label indices that hold, in any order
+    regression                        number
+    token_classification              label names, one per word
+    span                              predicted text; references: the accepted answers, none = ""
+    generation                        text
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral, Real
+from typing import Any
+
+from muppet_zoo.errors import MissingExtraError, MuppetZooError, UnknownNameError
+
+MetricFunction = Callable[[list[Any], list[Any], int], float]
+
+
+class ScoreError(MuppetZooError):
+    """Predictions and references that cannot be scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One way to score predictions.
+
+    `heads` are the head types it suits; `function` maps (predictions, references, num_labels),
+    both lists non-empty and equally long, to a score; `library` is the package that defines it.
+    """
+
+    name: str
+    heads: frozenset[str]
+    function: MetricFunction
+    library: str
+    higher_is_better: bool = True
+
+
+def score(
+    metric_name: str, predictions: Sequence[Any], references: Sequence[Any], *, num_labels: int
+) -> float:
+    """Score predictions against references, in the forms of the module docstring.
+
+    `num_labels` bounds label indices (for multiple_choice: the most options of any row); heads
+    without labels ignore it. Raises UnknownNameError, ScoreError for what cannot be scored (no
+    rows, unequal numbers of rows, a prediction that is not finite, an unlabelled reference), and
+    MissingExtraError when the library is not installed.
+    """
+    metric = METRICS.get(metric_name)
+    if metric is None:
+        raise UnknownNameError("metric", metric_name, list(METRICS))
+    if len(predictions) != len(references):
+        raise ScoreError(
+            f"{metric_name}: {len(predictions)} predictions for {len(references)} references; "
+            f"every example needs one of each, in the same order"
+        )
+    if len(references) == 0:
+        raise ScoreError(f"{metric_name}: there are no examples to score")
+    try:
+        value = float(metric.function(list(predictions), list(references), num_labels))
+    except ScoreError as error:
+        raise ScoreError(f"{metric_name}: {error}") from None
+    if math.isnan(value):
+        raise ScoreError(f"{metric_name}: {metric.library} returns no number for these values")
+    # Rounding puts some perfect scores an ulp above 1, which a range check would reject.
+    return max(-1.0, min(1.0, value))
+
+
+def score_all(
+    names: Sequence[str], predictions: Sequence[Any], references: Sequence[Any], *, num_labels: int
+) -> dict[str, float]:
+    """`score` for each name, in the order of `names`."""
+    return {name: score(name, predictions, references, num_labels=num_labels) for name in names}
+
+
+def load_library(module: str) -> Any:
+    """Import a module of the extra `train`, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or module).partition(".")[0]
+        raise MissingExtraError(missing, "train") from error
+
+
+def _index(value: Any, *, what: str, row: int, num_labels: int) -> int:
+    if isinstance(value, Integral) and 0 <= int(value) < num_labels:
+        return int(value)
+    unlabelled = "; -1 marks an unlabelled row, which has no score" if value == -1 else ""
+    raise ScoreError(
+        f"{what} of row {row} is {value!r}; allowed: a whole number from 0 to "
+        f"{num_labels - 1}{unlabelled}"
+    )
+
+
+def _indices(values: list[Any], what: str, num_labels: int) -> list[int]:
+    return [
+        _index(value, what=what, row=row, num_labels=num_labels) for row, value in enumerate(values)
+    ]
+
+
+def _texts(values: list[Any], what: str) -> list[str]:
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise ScoreError(f"{what} of row {row} is {value!r}; allowed: a text")
+    return values
+
+
+def _numbers(values: list[Any], what: str) -> list[float]:
+    for row, value in enumerate(values):
+        if not isinstance(value, Real) or not math.isfinite(value):
+            raise ScoreError(f"{what} of row {row} is {value!r}; allowed: a finite number")
+    return [float(value) for value in values]
+
+
+def _is_list(value: Any) -> bool:
+    """Whether a row has several elements. A text does not, though it can be iterated."""
+    return isinstance(value, Iterable) and not isinstance(value, str)
+
+
+def _words(values: list[Any], what: str) -> list[list[str]]:
+    """Label names per word, as lists: seqeval cannot join tuples."""
+    rows = []
+    for row, value in enumerate(values):
+        if not _is_list(value) or not all(isinstance(label, str) for label in value):
+            raise ScoreError(
+                f"{what} of row {row} is {value!r}; allowed: a list of label names, one per word"
+            )
+        rows.append(list(value))
+    return rows
+
+
+def _paired_words(
+    predictions: list[Any], references: list[Any]
+) -> tuple[list[list[str]], list[list[str]]]:
+    predicted, expected = _words(predictions, "prediction"), _words(references, "reference")
+    for row, (left, right) in enumerate(zip(predicted, expected, strict=True)):
+        if len(left) != len(right):
+            raise ScoreError(
+                f"row {row} has {len(left)} predicted labels for {len(right)} words; a word that "
+                f"was cut off still needs a label"
+            )
+    if not any(expected):
+        raise ScoreError("there are no words to score")
+    return predicted, expected
+
+
+def _flat(
+    predictions: list[Any], references: list[Any], num_labels: int
+) -> tuple[list[Any], list[Any]]:
+    """One outcome per example, or per word where rows are label names of words."""
+    if not _is_list(references[0]):
+        return (
+            _indices(predictions, "prediction", num_labels),
+            _indices(references, "reference", num_labels),
+        )
+    predicted, expected = _paired_words(predictions, references)
+    return [label for row in predicted for label in row], [
+        label for row in expected for label in row
+    ]
+
+
+def _is_label_sets(references: list[Any]) -> bool:
+    """Whether rows are lists of label indices. Rows that are all empty are label sets too."""
+    return all(
+        _is_list(row) and all(not isinstance(label, str) for label in row) for row in references
+    )
+
+
+def _indicator(values: list[Any], what: str, num_labels: int) -> Any:
+    """(N, num_labels) int8, 1 where the label holds."""
+    import numpy as np
+
+    matrix = np.zeros((len(values), num_labels), dtype=np.int8)
+    for row, labels in enumerate(values):
+        if not _is_list(labels):
+            raise ScoreError(f"{what} of row {row} is {labels!r}; allowed: a list of label indices")
+        for label in labels:
+            matrix[row, _index(label, what=what, row=row, num_labels=num_labels)] = 1
+    return matrix
+
+
+def _accuracy(predictions: list[Any], references: list[Any], num_labels: int) -> float:
+    """Source: sklearn.metrics.accuracy_score. Per word where rows are words."""
+    predicted, expected = _flat(predictions, references, num_labels)
+    return float(load_library("sklearn.metrics").accuracy_score(expected, predicted))
+
+
+def _binary_f1(predictions: list[Any], references: list[Any], num_labels: int) -> float:
+    """Source: sklearn.metrics.f1_score, average="binary". The last label is the positive class."""
+    if num_labels != 2:
+        raise ScoreError(
+            f"this is defined for 2 labels and the head has {num_labels}; use macro_f1 or micro_f1"
+        )
+    predicted, expected = _flat(predictions, references, num_labels)
+    # No positive label anywhere is 0/0: 0.0, scikit-learn's own default, minus its warning.
+    return float(
+        load_library("sklearn.metrics").f1_score(expected, predicted, pos_label=1, zero_division=0)
+    )
+
+
+def _averaged_f1(
+    predictions: list[Any], references: list[Any], num_labels: int, *, average: str
+) -> float:
+    """Source: sklearn.metrics.f1_score with average="macro" or "micro".
+
+    Micro F1 of one label per example equals accuracy, since every label counts.
+    A label that neither side uses is left out of the macro average. That is what scikit-learn
+    does for one label per example; for label sets it needs zero_division=nan, else a label that
+    a small split lacks counts as 0 and a perfect prediction scores below 1.
+    """
+    if _is_label_sets(references):
+        if num_labels < 2:
+            raise ScoreError(f"label sets need at least 2 labels and the head has {num_labels}")
+        predicted = _indicator(predictions, "prediction", num_labels)
+        expected = _indicator(references, "reference", num_labels)
+    else:
+        predicted, expected = _flat(predictions, references, num_labels)
+    value = float(
+        load_library("sklearn.metrics").f1_score(
+            expected, predicted, average=average, zero_division=math.nan
+        )
+    )
+    # Only when no row has a label on either side: 0.0, as for the binary F1 without positives.
+    return 0.0 if math.isnan(value) else value
+
+
+def _is_constant(values: list[Any]) -> bool:
+    return len(set(values)) == 1
+
+
+def _matthews(predictions: list[Any], references: list[Any], num_labels: int) -> float:
+    """Source: sklearn.metrics.matthews_corrcoef."""
+    predicted, expected = _flat(predictions, references, num_labels)
+    # A constant side makes it 0/0. scikit-learn's answer is 0.0 too, with a warning when there is
+    # one label in all; _correlation says why that is right.
+    if _is_constant(predicted) or _is_constant(expected):
+        return 0.0
+    return float(load_library("sklearn.metrics").matthews_corrcoef(expected, predicted))
+
+
+def _correlation(
+    predictions: list[Any], references: list[Any], num_labels: int, *, function: str
+) -> float:
+    """Source: scipy.stats.pearsonr or scipy.stats.spearmanr."""
+    predicted, expected = _numbers(predictions, "prediction"), _numbers(references, "reference")
+    # A correlation with a constant is 0/0. It is scored 0.0, as a constant knows nothing of the
+    # target: an untrained model, or a bad seed, is an ordinary result that has to be reported,
+    # and neither a NaN, which JSON cannot hold and no comparison can rank, nor a warning helps.
+    if _is_constant(predicted) or _is_constant(expected):
+        return 0.0
+    stats = load_library("scipy.stats")
+    with warnings.catch_warnings():
+        # Values that differ only in the last bits of a float64 correlate at random: constant too.
+        warnings.simplefilter("error", category=stats.DegenerateDataWarning)
+        try:
+            value = float(getattr(stats, function)(predicted, expected).statistic)
+        except stats.DegenerateDataWarning:
+            return 0.0
+    return value
+
+
+def _squad(predictions: list[Any], references: list[Any], num_labels: int, *, key: str) -> float:
+    """Mean over examples of the best match with any accepted answer.
+
+    Source: torchmetrics.functional.text.squad, after the official SQuAD script. It is called
+    per example, which costs the same: its running sum is a float32, which would drift with the
+    order of the rows.
+    """
+    squad = load_library("torchmetrics.functional.text").squad
+    values = []
+    for row, (prediction, answers) in enumerate(
+        zip(_texts(predictions, "prediction"), references, strict=True)
+    ):
+        if not _is_list(answers) or not all(isinstance(answer, str) for answer in answers):
+            raise ScoreError(f"reference of row {row} is {answers!r}; allowed: a list of texts")
+        # No answer is right when nothing is predicted. Source: SQuAD 2.0 evaluation script.
+        accepted = list(answers) or [""]
+        result = squad(
+            [{"id": "0", "prediction_text": prediction}],
+            [{"id": "0", "answers": {"text": accepted}}],
+        )
+        values.append(float(result[key]) / 100.0)
+    return math.fsum(values) / len(values)
+
+
+def _entity_f1(predictions: list[Any], references: list[Any], num_labels: int) -> float:
+    """Micro F1 over entities: right when type, first and last word are.
+
+    Source: seqeval.metrics.f1_score in its default mode, which counts as the CoNLL 2000 script
+    `conlleval` does: an I- tag that follows O or another type starts an entity. Published NER
+    scores are computed so; seqeval's strict IOB2 mode would drop such an entity.
+    """
+    predicted, expected = _paired_words(predictions, references)
+    for label in sorted({label for rows in (predicted, expected) for row in rows for label in row}):
+        if label not in ("O", "B", "I", "E", "S") and label[:2] not in ("B-", "I-", "E-", "S-"):
+            raise ScoreError(
+                f"label '{label}' is not an entity tag; allowed: O, and B-TYPE, I-TYPE, E-TYPE or "
+                f"S-TYPE. Use accuracy or macro_f1 for other labels"
+            )
+    return float(load_library("seqeval.metrics").f1_score(expected, predicted, zero_division=0))
+
+
+def _rouge(predictions: list[Any], references: list[Any], num_labels: int, *, kind: str) -> float:
+    """Mean F-measure over examples, with Porter stemming.
+
+    Source: the rouge-score package, Google's re-implementation of ROUGE-1.5.5 (Lin
+    2004). Its tokenizer keeps a-z and 0-9 alone, so it suits English only.
+    """
+    predicted, expected = _texts(predictions, "prediction"), _texts(references, "reference")
+    scorer = load_library("rouge_score.rouge_scorer").RougeScorer([kind], use_stemmer=True)
+    values = [
+        float(scorer.score(target, prediction)[kind].fmeasure)
+        for target, prediction in zip(expected, predicted, strict=True)
+    ]
+    return math.fsum(values) / len(values)
+
+
+_ONE_LABEL = frozenset({"classification", "multiple_choice", "token_classification"})
+_LABELS = frozenset({"classification", "multi_label", "token_classification"})
+_CLASSES = frozenset({"classification"})
+_NUMBERS = frozenset({"regression"})
+_SPANS = frozenset({"span"})
+_WORDS = frozenset({"token_classification"})
+_TEXTS = frozenset({"generation"})
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(
+        name="accuracy", heads=_ONE_LABEL, function=_accuracy, library="scikit-learn"
+    ),
+    "f1": Metric(name="f1", heads=_CLASSES, function=_binary_f1, library="scikit-learn"),
+    "macro_f1": Metric(
+        name="macro_f1",
+        heads=_LABELS,
+        function=partial(_averaged_f1, average="macro"),
+        library="scikit-learn",
+    ),
+    "micro_f1": Metric(
+        name="micro_f1",
+        heads=_LABELS,
+        function=partial(_averaged_f1, average="micro"),
+        library="scikit-learn",
+    ),
+    "matthews_correlation": Metric(
+        name="matthews_correlation", heads=_CLASSES, function=_matthews, library="scikit-learn"
+    ),
+    "pearson": Metric(
+        name="pearson",
+        heads=_NUMBERS,
+        function=partial(_correlation, function="pearsonr"),
+        library="scipy",
+    ),
+    "spearman": Metric(
+        name="spearman",
+        heads=_NUMBERS,
+        function=partial(_correlation, function="spearmanr"),
+        library="scipy",
+    ),
+    "squad_exact_match": Metric(
+        name="squad_exact_match",
+        heads=_SPANS,
+        function=partial(_squad, key="exact_match"),
+        library="torchmetrics",
+    ),
+    "squad_f1": Metric(
+        name="squad_f1", heads=_SPANS, function=partial(_squad, key="f1"), library="torchmetrics"
+    ),
+    "entity_f1": Metric(name="entity_f1", heads=_WORDS, function=_entity_f1, library="seqeval"),
+    "rouge1": Metric(
+        name="rouge1", heads=_TEXTS, function=partial(_rouge, kind="rouge1"), library="rouge-score"
+    ),
+    "rouge2": Metric(
+        name="rouge2", heads=_TEXTS, function=partial(_rouge, kind="rouge2"), library="rouge-score"
+    ),
+    "rougeL": Metric(
+        name="rougeL", heads=_TEXTS, function=partial(_rouge, kind="rougeL"), library="rouge-score"
+    ),
+}
