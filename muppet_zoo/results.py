@@ -135,6 +135,26 @@ def read_reports(path: Path) -> ReportFile:
         return ReportFile(reports=tuple(reports), num_truncated=1)
 
 
+def report_rows(reports: Sequence[TaskReport]) -> list[dict[str, str | int | float | None]]:
+    """One plain row per report and metric, headlines first, for a table or for JSON.
+
+    Tasks have different metrics, so a column per metric would be mostly empty.
+    """
+    return [
+        {
+            "task": report.task,
+            "split": report.split,
+            "metric": metric,
+            "score": report.scores[metric],
+            "num_examples": report.num_examples,
+            "step": report.step,
+            "seed": report.seed,
+        }
+        for report in reports
+        for metric in dict.fromkeys([report.headline, *report.scores])
+    ]
+
+
 def compare(before: Sequence[TaskReport], after: Sequence[TaskReport]) -> list[ComparisonRow]:
     """One row per task, split and metric, in order of first appearance, headlines first.
 

@@ -24,6 +24,7 @@ from muppet_zoo.results import (
     compare,
     mean_and_interval,
     read_reports,
+    report_rows,
     write_comparison_html,
 )
 
@@ -174,6 +175,15 @@ def test_optional_fields_may_be_absent(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"none\.jsonl: there is no such file"):
         read_reports(tmp_path / "none.jsonl")
+
+
+def test_rows_are_one_per_metric_with_the_headline_first() -> None:
+    rows = report_rows([replace(REPORT, scores={"f1": 0.25, "accuracy": 0.5})])
+    shared = {"task": "boolq", "split": "validation", "num_examples": 10, "step": 100, "seed": 1}
+    assert rows == [
+        shared | {"metric": "accuracy", "score": 0.5},
+        shared | {"metric": "f1", "score": 0.25},
+    ]
 
 
 def test_compare_subtracts_and_puts_headlines_first() -> None:
