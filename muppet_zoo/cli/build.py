@@ -1,0 +1,166 @@
+"""`muppet-zoo build`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from muppet_zoo.cli.options import json_option, specs_option
+
+if TYPE_CHECKING:
+    from muppet_zoo.build import BuildProgress, BuildReport, SplitOutcome
+    from muppet_zoo.console import ProgressDisplay, ProgressLine
+    from muppet_zoo.spec import TaskSpec
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command("build")
+@click.argument("tasks", nargs=-1, metavar="[TASK]...")
+@click.option("--mixture", metavar="NAME", help="Build the tasks of this mixture.")
+@click.option(
+    "--tokenizer", "tokenizer_name", required=True, metavar="NAME_OR_DIR",
+    help="A folder with a tokenizer.json, or a model on the hub.",
+)  # fmt: skip
+@click.option("--out", required=True, type=_FOLDER, metavar="DIR", help="Where the shards go.")
+@click.option(
+    "--mirror", type=_FOLDER, metavar="DIR",
+    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub.",
+)  # fmt: skip
+@click.option(
+    "--max-tokens", type=click.IntRange(min=4), default=128, show_default=True,
+    help="Longer sequences are cut; the manifest counts them.",
+)  # fmt: skip
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Read only the first N rows of each split."
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=2, show_default=True,
+    help="Splits built at a time; the shards do not depend on it.",
+)  # fmt: skip
+@specs_option
+@json_option
+def command(
+    tasks: tuple[str, ...],
+    mixture: str | None,
+    tokenizer_name: str,
+    out: Path,
+    mirror: Path | None,
+    max_tokens: int,
+    limit: int | None,
+    jobs: int,
+    spec_dirs: tuple[Path, ...],
+    as_json: bool,
+) -> int:
+    """Turn the rows of TASKs into Arrow shards of token ids, under DIR/<task>/<split>/.
+
+    What is built already and unchanged is left alone; what was interrupted goes on. Rows come from
+    the hub at the spec's revision, from the spec's own files, or from a mirror.
+    """
+    from muppet_zoo.build import BuildOptions, build
+    from muppet_zoo.console import print_error, progress
+    from muppet_zoo.encode import open_tokenizer
+
+    specs = _chosen_specs(tasks, mixture, spec_dirs)
+    options = BuildOptions(mirror=mirror, max_tokens=max_tokens, limit=limit, jobs=jobs)
+    start = time.monotonic()
+    with ExitStack() as stack:
+        lines = _Lines(stack.enter_context(progress(quiet=as_json)))
+        report = build(
+            specs, tokenizer=open_tokenizer(tokenizer_name), out=out, options=options,
+            on_progress=lines.show,
+        )  # fmt: skip
+    _show(report, out, time.monotonic() - start, as_json=as_json)
+    for error in report.errors:
+        print_error(error)
+    return 1 if report.errors else 0
+
+
+def _chosen_specs(
+    tasks: tuple[str, ...], mixture: str | None, spec_dirs: tuple[Path, ...]
+) -> list[TaskSpec]:
+    from muppet_zoo.errors import UsageError
+    from muppet_zoo.zoo import load_zoo
+
+    if not tasks and mixture is None:
+        raise UsageError("nothing to build: name tasks or a --mixture; `muppet-zoo list` has both")
+    zoo = load_zoo(spec_dirs)
+    names = (*tasks, *(zoo.mixture(mixture).tasks if mixture is not None else ()))
+    return [zoo.task(name) for name in dict.fromkeys(names)]
+
+
+class _Lines:
+    """One progress line per split that is being built."""
+
+    def __init__(self, display: ProgressDisplay) -> None:
+        self._display = display
+        self._lines: dict[tuple[str, str], tuple[ProgressLine, float]] = {}
+
+    def show(self, progress: BuildProgress) -> None:
+        key = (progress.task, progress.role)
+        if progress.outcome is not None:
+            if key in self._lines:
+                self._lines.pop(key)[0].finish(_finished(progress.outcome))
+            return
+        if key not in self._lines:
+            line = self._display.start(f"{progress.task} {progress.role}")
+            self._lines[key] = line, time.monotonic()
+        line, start = self._lines[key]
+        if progress.phase == "waiting":
+            line.update(0, text="another build is at work on it; waiting")
+            return
+        elapsed_s = max(time.monotonic() - start, 1e-3)
+        line.update(
+            progress.row,
+            total=progress.total_rows,
+            text=f"{progress.num_rows / elapsed_s:,.0f} rows/s",
+        )
+
+
+def _finished(outcome: SplitOutcome) -> str:
+    examples = f", {outcome.manifest.num_examples:,} examples" if outcome.manifest else ""
+    return f"{outcome.task} {outcome.role}: {outcome.status}{examples} in {outcome.seconds:.1f} s"
+
+
+def _show(report: BuildReport, out: Path, seconds: float, *, as_json: bool) -> None:
+    from muppet_zoo.console import print_json, print_table
+
+    if as_json:
+        print_json(
+            {
+                "out": str(out),
+                "seconds": round(seconds, 3),
+                "splits": [outcome.to_json() for outcome in report.outcomes],
+                "errors": [str(error) for error in report.errors],
+            }
+        )
+        return
+    summary = (
+        f"{report.count('built', 'resumed')} splits built, {report.count('reused')} unchanged"
+        + "".join(
+            f", {n} {status}" for status in ("absent", "failed") if (n := report.count(status))
+        )
+        + f" in {seconds:.1f} s, under {out}"
+    )
+    print_table(summary, [_row(outcome) for outcome in report.outcomes])
+
+
+def _row(outcome: SplitOutcome) -> dict[str, Any]:
+    manifest = outcome.manifest
+    cut = 0.0
+    if manifest is not None and manifest.num_examples:
+        cut = 100 * manifest.num_truncated / manifest.num_examples
+    return {
+        "task": outcome.task,
+        "split": outcome.role,
+        "examples": manifest and manifest.num_examples,
+        "tokens": manifest and manifest.num_tokens,
+        "truncated_%": round(cut, 2) if manifest else None,
+        "bad_rows": manifest and manifest.num_bad_rows,
+        "status": outcome.status,
+        "why": outcome.why if outcome.status != "failed" else "see below",
+    }

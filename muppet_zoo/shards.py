@@ -1,0 +1,313 @@
+"""Shards: Arrow IPC stream files of encoded examples, their writer and their memory-mapped reader.
+
+Stream files, not the random-access kind, because `datasets.Dataset.from_file` opens only those.
+Each chunk of source rows is one record batch, so writing needs the memory of one chunk, and reading
+maps the file and hands out numpy slices of it: nothing is copied, decoded or kept. Lengths come
+from Arrow's list offsets, so planning batches never touches a token id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from muppet_zoo.errors import ShardError
+from muppet_zoo.file_tools import flush_folder, sha256_of
+from muppet_zoo.manifests import Manifest, ShardInfo, Statistics, read_manifest
+from muppet_zoo.task_data import Columns
+
+__all__ = [
+    "BuiltSplit",
+    "Manifest",
+    "ShardInfo",
+    "ShardWriter",
+    "Statistics",
+    "open_task",
+    "verify",
+]
+
+
+class ShardWriter:
+    """Writes one shard: to a `.tmp` file first, which takes its name when it is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.num_examples = 0
+        self._path = path
+        self._temporary = path.with_name(path.name + ".tmp")
+        self._sink = _HashingFile(self._temporary)
+        self._writer: Any = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a record batch; all batches of a shard have one schema."""
+        if self._writer is None:
+            self._writer = pa.ipc.new_stream(pa.PythonFile(self._sink, mode="w"), batch.schema)
+        self._writer.write_batch(batch)
+        self.num_examples += batch.num_rows
+
+    def finish(self, *, first_row: int, next_row: int, num_tokens: int) -> ShardInfo:
+        """Flush, rename, and describe the shard."""
+        self._writer.close()
+        self._sink.flush_to_disk()
+        num_bytes, sha256 = self._sink.num_bytes, self._sink.hexdigest()
+        self._sink.close()
+        self._temporary.replace(self._path)
+        flush_folder(self._path.parent)
+        return ShardInfo(
+            file=self._path.name,
+            rows=self.num_examples,
+            tokens=num_tokens,
+            num_bytes=num_bytes,
+            sha256=sha256,
+            first_row=first_row,
+            next_row=next_row,
+        )
+
+    def discard(self) -> None:
+        """Remove the shard if it was not finished; else do nothing."""
+        self._sink.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+class _HashingFile:
+    """A file that hashes what is written, so that a shard need not be read again for its digest."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._digest = hashlib.sha256()
+        self.num_bytes = 0
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        self.num_bytes += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def flush_to_disk(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def close(self) -> None:
+        self._file.close()
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def open_task(data_dir: Path, task: str, role: str) -> BuiltSplit:
+    """One built split, ready for the batcher. Shards are mapped when first used.
+
+    Raises:
+        ShardError: when it was not built to the end, or its manifest is damaged.
+    """
+    folder = data_dir / task / role
+    manifest = read_manifest(folder)
+    if manifest is None:
+        there = ", ".join(sorted(p.parent.name for p in folder.parent.glob("*/manifest.json")))
+        raise ShardError(
+            f"task {task}, split {role}: not built in {data_dir} (built: {there or 'none'}); "
+            f"run muppet-zoo build {task}"
+        )
+    return BuiltSplit(folder=folder, manifest=manifest)
+
+
+def verify(data_dir: Path, task: str, role: str) -> Manifest:
+    """Read every shard again and compare its SHA-256 with the manifest's.
+
+    Raises:
+        ShardError: naming each shard that is missing or differs.
+    """
+    split = open_task(data_dir, task, role)
+    problems = []
+    for shard in split.manifest.shards:
+        path = split.folder / shard.file
+        if not path.is_file():
+            problems.append(f"{path}: missing")
+        elif sha256_of(path) != shard.sha256:
+            problems.append(f"{path}: its bytes are not the ones that were built")
+    if problems:
+        raise ShardError("\n".join([*problems, f"remove {split.folder} and build {task} again"]))
+    return split.manifest
+
+
+@dataclass(kw_only=True)
+class BuiltSplit:
+    """One split of one task on disk; fulfils `task_data.TaskData`. Made by `open_task`."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def head_type(self) -> str:
+        """The task's head type."""
+        return self.manifest.head
+
+    @property
+    def num_examples(self) -> int:
+        """Number of rows that `take` knows."""
+        return self.manifest.num_examples
+
+    @cached_property
+    def lengths(self) -> NDArray[np.uint32]:
+        """(num_examples,) tokens of each example's longest sequence."""
+        return np.concatenate([part.lengths() for part in self._parts])
+
+    @cached_property
+    def num_sequences(self) -> NDArray[np.uint16]:
+        """(num_examples,) sequences of each example."""
+        return np.concatenate([part.num_sequences() for part in self._parts])
+
+    def take(self, rows: NDArray[np.int64]) -> Columns:
+        """The examples of these row numbers, in this order; ids are views into the mapped file."""
+        places = list(self._places(rows))
+        sequences = [ids for part, at in places for ids in part.sequences(at)]
+        starts = [part.second_starts(at) for part, at in places]
+        return Columns(
+            sequences=sequences,
+            num_sequences=np.array([len(start) for start in starts], dtype=np.int64),
+            second_start=np.concatenate(starts) if starts else np.empty(0, np.int32),
+            target=self._targets(places),
+        )
+
+    def column(self, name: str, rows: NDArray[np.int64]) -> list[Any]:
+        """Any column as Python values, for what only scoring needs: `context`, `answers`, `row`…"""
+        return [part.batch.column(name)[at].as_py() for part, at in self._places(rows)]
+
+    def _targets(self, places: Sequence[tuple[_Part, int]]) -> Sequence[Any] | NDArray[Any]:
+        values = [part.target(at) for part, at in places]
+        if self.head_type == "regression":
+            return np.array(values, dtype=np.float32)
+        if self.head_type in ("classification", "multiple_choice"):
+            return np.array(values, dtype=np.int32)
+        return values
+
+    def _places(self, rows: NDArray[np.int64]) -> Iterator[tuple[_Part, int]]:
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.num_examples):
+            raise IndexError(f"rows are numbered from 0 to {self.num_examples - 1}")
+        which = np.searchsorted(self._starts, rows, side="right") - 1
+        inside = rows - self._starts[which]
+        for part, at in zip(which.tolist(), inside.tolist(), strict=True):
+            yield self._parts[part], at
+
+    @cached_property
+    def _parts(self) -> list[_Part]:
+        return [
+            _Part(batch)
+            for shard in self.manifest.shards
+            for batch in _batches(self.folder / shard.file, shard)
+        ]
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """(parts,) the first row of each record batch."""
+        sizes = [part.batch.num_rows for part in self._parts]
+        return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+
+
+class _Part:
+    """One record batch with numpy views of its columns, made when first asked for."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.batch = batch
+
+    def lengths(self) -> NDArray[np.uint32]:
+        lengths = np.diff(self._ids.offsets).astype(np.uint32)
+        if self._options is None:
+            return lengths
+        return np.maximum.reduceat(lengths, self._options[:-1])
+
+    def num_sequences(self) -> NDArray[np.uint16]:
+        if self._options is None:
+            return np.ones(self.batch.num_rows, np.uint16)
+        return np.diff(self._options).astype(np.uint16)
+
+    def sequences(self, at: int) -> list[NDArray[Any]]:
+        if self._options is None:
+            return [self._ids[at]]
+        return [self._ids[i] for i in range(self._options[at], self._options[at + 1])]
+
+    def second_starts(self, at: int) -> NDArray[np.int32]:
+        if self._options is None:
+            return self._second_start[at : at + 1]
+        return self._second_start[self._options[at] : self._options[at + 1]]
+
+    def target(self, at: int) -> Any:
+        return self._target[at]
+
+    @cached_property
+    def _options(self) -> NDArray[np.int32] | None:
+        """(n + 1,) where each example's sequences begin; None when each has one."""
+        column = self.batch.column("input_ids")
+        return _offsets(column) if pa.types.is_list(column.type.value_type) else None
+
+    @cached_property
+    def _ids(self) -> _Lists:
+        column = self.batch.column("input_ids")
+        return _Lists(column if self._options is None else column.values)
+
+    @cached_property
+    def _second_start(self) -> NDArray[np.int32]:
+        column = self.batch.column("second_start")
+        return _view(column if self._options is None else column.values)
+
+    @cached_property
+    def _target(self) -> _Lists | NDArray[Any]:
+        column = self.batch.column("target")
+        return _Lists(column) if pa.types.is_list(column.type) else _view(column)
+
+
+class _Lists:
+    """A list column as numpy slices."""
+
+    def __init__(self, column: Any) -> None:
+        self.offsets = _offsets(column)
+        self._values = _view(column.values)
+
+    def __getitem__(self, at: int) -> NDArray[Any]:
+        return self._values[self.offsets[at] : self.offsets[at + 1]]
+
+
+def _offsets(column: Any) -> NDArray[np.int32]:
+    return _view(column.offsets)
+
+
+def _view(column: Any) -> NDArray[Any]:
+    view: NDArray[Any] = column.to_numpy(zero_copy_only=True)
+    return view
+
+
+def _batches(path: Path, shard: ShardInfo) -> Iterator[pa.RecordBatch]:
+    again = "build the task again"
+    try:
+        if path.stat().st_size != shard.num_bytes:
+            raise ShardError(
+                f"{path}: {shard.num_bytes} bytes were built, found another size; {again}"
+            )
+        num_rows = 0
+        for batch in pa.ipc.open_stream(pa.memory_map(str(path))):
+            num_rows += batch.num_rows
+            yield batch
+    except FileNotFoundError:
+        raise ShardError(f"{path}: missing; {again}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise ShardError(f"{path}: cannot be read: {error}; {again}") from None
+    if num_rows != shard.rows:
+        raise ShardError(f"{path}: {shard.rows} examples were built, found {num_rows}; {again}")
