@@ -21,7 +21,8 @@ import click
 import numpy as np
 
 from muppet_zoo.batches import Batcher, Batching
-from muppet_zoo.order import Order, Rates, quotas
+from muppet_zoo.mixture import Rates
+from muppet_zoo.order import Order, quotas
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,7 +25,9 @@ PLAIN_LINE_EVERY_S = 10.0
 def _stdout() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
+    # A pipe or a file has no width of its own: tables there are as wide as they need.
+    return console if console.is_terminal else Console(highlight=False, width=10_000)
 
 
 @cache
@@ -66,15 +68,18 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]], *, notes: Iterabl
 
     console = _stdout()
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for key in rows[0] if rows else ():
+    for i, key in enumerate(rows[0] if rows else ()):
         numeric = all(isinstance(row.get(key), int | float | None) for row in rows)
-        table.add_column(key.replace("_", " "), justify="right" if numeric else "left",
-                         overflow="fold")  # fmt: skip
+        table.add_column(
+            key.replace("_", " "),
+            justify="right" if numeric else "left",
+            no_wrap=True,
+            # The name of the row stays readable however narrow the terminal is.
+            min_width=max(len(str(row[key])) for row in rows) if i == 0 else None,
+        )
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    # A log or a pipe has no width of its own: let the table be as wide as it needs.
-    width = None if console.is_terminal else max(console.measure(table).maximum, 80)
-    console.print(table, width=width, markup=False, crop=False)
+    console.print(table, markup=False)
     for line in notes:
         console.print(line, markup=False)
 
@@ -142,7 +147,13 @@ def progress(*, quiet: bool = False) -> Iterator[ProgressDisplay]:
     if quiet or not _stderr().is_terminal:
         yield _PlainDisplay(quiet)
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -7,6 +7,7 @@ power cut may keep the rename and lose the bytes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -28,6 +29,18 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add `line` and a line end to `path`, creating it, and flush it to the disk.
+
+    One unbuffered write, so that a crash cuts at most the last line. Raises OSError when the disk
+    takes only a part of it.
+    """
+    with path.open("ab", buffering=0) as file:
+        if file.write(line + b"\n") != len(line) + 1:
+            raise OSError(errno.ENOSPC, "only a part of a line was written", str(path))
+        os.fsync(file.fileno())
 
 
 def flush_folder(folder: Path) -> None:

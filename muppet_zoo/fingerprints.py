@@ -28,12 +28,17 @@ def components_of(
 ) -> dict[str, str]:
     """The parts that a split is made from; `source` and `tokenizer` are digests."""
     return {
-        "spec": _sha256(_spec_parts(spec, role)),
+        "spec": spec_digest(spec, role),
         "source": source,
         "tokenizer": tokenizer,
         "builder": str(BUILDER_VERSION),
         "options": _canonical(options),
     }
+
+
+def spec_digest(spec: TaskSpec, role: str) -> str:
+    """Hex SHA-256 of what in a spec decides the shards of a role; its description does not."""
+    return _sha256(_spec_parts(spec, role))
 
 
 def fingerprint_of(role: str, components: dict[str, str]) -> str:

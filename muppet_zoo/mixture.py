@@ -62,7 +62,9 @@ def parse_mixture(document: Document) -> Mixture:
 def _cross_checks(document: Document) -> list[Finding]:
     data, findings = document.data, []
     if document.path.stem != data["name"]:
-        message = f"found '{data['name']}', but the file is {document.path.name}; both must be equal"
+        message = (
+            f"found '{data['name']}', but the file is {document.path.name}; both must be equal"
+        )
         findings.append(document.finding(("name",), message))
     weights = data.get("rates", {}).get("weights")
     if weights is None:

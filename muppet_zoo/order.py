@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muppet_zoo.errors import ShardError, UnknownNameError, UsageError
+from muppet_zoo.mixture import Rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,22 +46,6 @@ _WORD = 1 << 64
 
 # Keys for different uses must never coincide: the first number of each key path.
 _SLOTS, _ROWS, MICRO_BATCHES = 1, 2, 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """How often tasks are drawn, as a mixture file says it.
-
-    scheme:       natural, temperature, capped or explicit (see `quotas`).
-    temperature:  of `temperature`: 1 is natural, larger is flatter.
-    cap:          of `capped`: rows of a task that count.
-    weights:      of `explicit`: one positive number per task, in the order of the tasks.
-    """
-
-    scheme: str = "natural"
-    temperature: float | None = None
-    cap: int | None = None
-    weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

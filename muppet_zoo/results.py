@@ -20,10 +20,10 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from muppet_zoo.errors import MuppetZooError, suggest
-from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.file_tools import append_line, write_atomically
 from muppet_zoo.metrics import load_library
 
 if TYPE_CHECKING:
@@ -99,15 +99,13 @@ def append_report(path: Path, report: TaskReport) -> None:
     """
     record = {field.name: getattr(report, field.name) for field in fields(TaskReport)}
     record["scores"] = dict(report.scores)
-    line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-    # Unbuffered, so that one line is one write and a crash cuts at most the last one.
-    with path.open("ab+", buffering=0) as file:
-        if _cut_last_line(file):
-            line = b"\n" + line
-        num_written = file.write(line)
-        os.fsync(file.fileno())
-    if num_written != len(line):
-        raise ReportError(f"{path}: only a part of a report was written; is the disk full?")
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    if path.is_file():
+        _mend_last_line(path)
+    try:
+        append_line(path, line)
+    except OSError as error:
+        raise ReportError(f"{path}: {error.strerror}; is the disk full?") from error
 
 
 def read_reports(path: Path) -> ReportFile:
@@ -277,18 +275,18 @@ def _parse(line: bytes) -> TaskReport:
     return TaskReport(**record)
 
 
-def _cut_last_line(file: BinaryIO) -> bool:
-    """Remove a cut last line; True when the file ends in a whole report without its line end."""
-    file.seek(0)
-    *lines, last = file.read().split(b"\n")
+def _mend_last_line(path: Path) -> None:
+    """Remove a last line that a crash cut, or end one that lacks only its line end."""
+    *lines, last = path.read_bytes().split(b"\n")
     if not last:
-        return False
+        return
     try:
         _parse(last)
     except ReportError:
-        file.truncate(sum(len(line) + 1 for line in lines))
-        return False
-    return True
+        os.truncate(path, sum(len(line) + 1 for line in lines))
+    else:
+        with path.open("ab") as file:
+            file.write(b"\n")
 
 
 def _latest(reports: Sequence[TaskReport]) -> dict[tuple[str, str], list[TaskReport]]:

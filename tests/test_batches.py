@@ -23,7 +23,8 @@ from muppet_zoo.batches import (
     eval_plans,
 )
 from muppet_zoo.errors import CheckpointError, UsageError
-from muppet_zoo.order import Draws, Order, Rates, quotas
+from muppet_zoo.mixture import Rates
+from muppet_zoo.order import Draws, Order, quotas
 from muppet_zoo.task_data import Columns, TaskData
 
 if TYPE_CHECKING:

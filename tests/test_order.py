@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from muppet_zoo.errors import ShardError, UnknownNameError, UsageError
-from muppet_zoo.order import Order, Rates, key, permute, quotas
+from muppet_zoo.mixture import Rates
+from muppet_zoo.order import Order, key, permute, quotas
 
 SEEDS = st.integers(min_value=0, max_value=2**32 - 1)
 SIZES = st.lists(st.integers(min_value=1, max_value=60), min_size=1, max_size=6)

@@ -1,0 +1,58 @@
+"""`muppet-zoo eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from muppet_zoo.cli.options import json_option, specs_option
+
+
+@click.command("eval")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False),
+              metavar="DIR", help="Folder that `build` wrote, with the model's tokenizer.")  # fmt: skip
+@click.option("--task", "names", multiple=True, metavar="NAME",
+              help="Task to score; may be given more than once. All of the model's without it.")  # fmt: skip
+@click.option("--split", default="validation", show_default=True, help="Role of the split.")
+@click.option("--max-examples", type=click.IntRange(min=1), help="Only the first so many rows.")
+@click.option("--trainer", default="torch", show_default=True, help="Trainer that evaluates.")
+@specs_option
+@json_option
+def command(  # one parameter per option of the command line
+    checkpoint: Path,
+    data: Path,
+    names: tuple[str, ...],
+    split: str,
+    max_examples: int | None,
+    trainer: str,
+    spec_dirs: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Score a trained model on built tasks.
+
+    CHECKPOINT is what `train --out` wrote, its model folder, or one of its checkpoints.
+    """
+    from muppet_zoo.console import print_json, print_table
+    from muppet_zoo.model_folder import find_model
+    from muppet_zoo.results import report_rows
+    from muppet_zoo.trainer_api import EvalRequest, load_trainer
+    from muppet_zoo.zoo import load_zoo
+
+    zoo = load_zoo(spec_dirs)
+    model = find_model(checkpoint)
+    reports = load_trainer(trainer).evaluate(
+        EvalRequest(
+            checkpoint=model.path,
+            data=data,
+            tasks=tuple(zoo.task(name) for name in names or model.tasks),
+            split=split,
+            max_examples=max_examples,
+        )
+    )
+    rows = report_rows(reports)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(f"{model.path} on {split}", rows)

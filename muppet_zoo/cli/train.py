@@ -1,0 +1,64 @@
+"""`muppet-zoo train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from muppet_zoo.cli.options import json_option, specs_option
+
+
+@click.command("train")
+@click.argument("run_file", metavar="RUN.yaml", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False),
+              metavar="DIR", help="Where the model, checkpoints and logs go.")  # fmt: skip
+@click.option("--trainer", metavar="NAME", help="Override the run's trainer: deepspeed or torch.")
+@click.option("--num-processes", default=1, show_default=True, type=click.IntRange(min=1),
+              help="Processes on this machine that share the work.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint in --out.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
+              help="Change one setting of the run, such as optimizer.learning_rate=1e-4.")  # fmt: skip
+@specs_option
+@json_option
+def command(  # one parameter per option of the command line
+    run_file: Path,
+    out: Path,
+    trainer: str | None,
+    num_processes: int,
+    resume: bool,
+    changes: tuple[str, ...],
+    spec_dirs: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Pre-finetune on a mixture, or fine-tune on one task.
+
+    RUN.yaml names the data (what `build` wrote), the encoder, the mixture or task and the settings.
+    DIR/model receives the encoder in Hugging Face format and every head; DIR/metrics.jsonl the log.
+    """
+    from muppet_zoo.console import print_json, print_table
+    from muppet_zoo.results import report_rows
+    from muppet_zoo.run import read_run
+    from muppet_zoo.trainer_api import TrainRequest, load_trainer, tasks_of
+    from muppet_zoo.zoo import load_zoo
+
+    if trainer is not None:
+        changes = (*changes, f"trainer={trainer}")
+    run = read_run(run_file, changes)
+    tasks, rates = tasks_of(run, load_zoo(spec_dirs))
+    reports = load_trainer(run.trainer).train(
+        TrainRequest(
+            run=run,
+            tasks=tasks,
+            rates=rates,
+            out=out,
+            resume=resume,
+            num_processes=num_processes,
+            spec_dirs=spec_dirs,
+        )
+    )
+    rows = report_rows(reports)
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(f"scores of {out / 'model'}", rows)

@@ -1,0 +1,168 @@
+"""The folder a trained model lives in, and how its heads are laid out; readable without torch.
+
+    model/
+    ├── encoder/            Hugging Face format: AutoModel and AutoTokenizer load it
+    ├── heads.safetensors   the fused parameters of all heads
+    └── heads.json          which columns belong to which task, labels and pooling; written last
+
+All heads of one level share one linear map. Its columns are dealt out here: a classification task
+owns one column per label, tasks that name the same shared head own the same columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from muppet_zoo.errors import CheckpointError, NotTrainableError
+from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.heads import (
+    Classification,
+    Head,
+    MultiLabel,
+    MultipleChoice,
+    Regression,
+    Span,
+    TokenClassification,
+)
+from muppet_zoo.spec import TaskSpec
+
+LAYOUT_FILE = "heads.json"
+ENCODER_FOLDER = "encoder"
+WEIGHTS_FILE = "heads.safetensors"
+MODEL_FOLDER = "model"
+CHECKPOINTS_FOLDER = "checkpoints"
+
+SENTENCE_HEADS = (Classification, MultiLabel, Regression, MultipleChoice)
+TOKEN_HEADS = (TokenClassification, Span)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSlot:
+    """The columns [start, start + size) of a level's linear map that answer one task.
+
+    level: `sentence`, read from the pooled state, or `token`, read from every token's state.
+    """
+
+    task: str
+    head: str
+    level: str
+    start: int
+    size: int
+    labels: tuple[str, ...] = ()
+    range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadLayout:
+    """One slot per task, in the run's order of tasks, and how wide each level's map is."""
+
+    slots: tuple[HeadSlot, ...]
+    num_sentence_columns: int
+    num_token_columns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder:
+    """What heads.json says."""
+
+    path: Path
+    layout: HeadLayout
+    pooling: str
+    dropout: float
+    step: int
+    seed: int
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks the model has a head for."""
+        return tuple(slot.task for slot in self.layout.slots)
+
+
+def lay_out(specs: Sequence[TaskSpec]) -> HeadLayout:
+    """Deal out columns in the order of `specs`.
+
+    Raises:
+        NotTrainableError: naming every task whose head cannot be trained yet.
+    """
+    unfit = [s for s in specs if not isinstance(s.head, SENTENCE_HEADS + TOKEN_HEADS)]
+    if unfit:
+        listed = ", ".join(f"{spec.name} ({spec.head.type})" for spec in unfit)
+        raise NotTrainableError(
+            f"not trainable yet: {listed}. The specs are valid and can be built; leave these tasks "
+            f"out of the mixture to train the others"
+        )
+    widths = {"sentence": 0, "token": 0}
+    shared: dict[str, tuple[int, int]] = {}
+    slots = []
+    for spec in specs:
+        level = "sentence" if isinstance(spec.head, SENTENCE_HEADS) else "token"
+        name = spec.head.shared_head
+        start, size = shared.get(name or "", (widths[level], _num_columns(spec.head)))
+        if start == widths[level]:
+            widths[level] += size
+        if name is not None:
+            shared[name] = start, size
+        slots.append(
+            HeadSlot(
+                task=spec.name,
+                head=spec.head.type,
+                level=level,
+                start=start,
+                size=size,
+                labels=getattr(spec.head, "labels", ()),
+                range=getattr(spec.head, "range", None),
+            )
+        )
+    return HeadLayout(
+        slots=tuple(slots),
+        num_sentence_columns=widths["sentence"],
+        num_token_columns=widths["token"],
+    )
+
+
+def _num_columns(head: Head) -> int:
+    if isinstance(head, Classification | MultiLabel | TokenClassification):
+        return len(head.labels)
+    return 2 if isinstance(head, Span) else 1  # a span has a start and an end
+
+
+def write_layout(model: ModelFolder) -> None:
+    """Write heads.json; done last, it marks the folder as complete."""
+    data = {key: value for key, value in asdict(model).items() if key != "path"}
+    write_atomically(model.path / LAYOUT_FILE, json.dumps(data, indent=1).encode())
+
+
+def find_model(path: Path) -> ModelFolder:
+    """The model in `path`: a model folder, a checkpoint, or what `train --out` wrote.
+
+    Raises:
+        CheckpointError: when there is none, or heads.json is damaged.
+    """
+    checkpoints = sorted((path / CHECKPOINTS_FOLDER).glob(f"step-*/{MODEL_FOLDER}"))
+    for folder in (path, path / MODEL_FOLDER, *reversed(checkpoints)):
+        if (folder / LAYOUT_FILE).is_file():
+            return _read(folder)
+    raise CheckpointError(
+        f"no trained model in {path}: neither {LAYOUT_FILE} nor {MODEL_FOLDER}/{LAYOUT_FILE} is "
+        f"there; give the folder that `muppet-zoo train --out` wrote"
+    )
+
+
+def _read(folder: Path) -> ModelFolder:
+    try:
+        data: dict[str, Any] = json.loads((folder / LAYOUT_FILE).read_text("utf-8"))
+        layout = data.pop("layout")
+        slots = tuple(
+            HeadSlot(
+                **{**slot, "labels": tuple(slot["labels"]),
+                   "range": None if slot["range"] is None else (slot["range"][0], slot["range"][1])}
+            )
+            for slot in layout.pop("slots")
+        )  # fmt: skip
+        return ModelFolder(path=folder, layout=HeadLayout(slots=slots, **layout), **data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / LAYOUT_FILE} is damaged: {error}") from error

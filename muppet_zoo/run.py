@@ -1,0 +1,224 @@
+"""A training run as a frozen record, from its YAML file and the changes asked for on the command line.
+
+The schema `schemas/run.schema.json` is the single source of defaults: they are filled in here, once,
+so no other module knows a default. The resolved run is written beside the results, and resuming
+asks that it is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muppet_zoo.batches import Batching
+from muppet_zoo.errors import Finding, SpecError, UsageError, suggest
+from muppet_zoo.validation import load_schema, schema_findings
+from muppet_zoo.yaml_reader import Document, parse_scalar, read_yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The encoder (a folder or a hub name) and how sentence heads read it."""
+
+    encoder: str
+    random_init: bool
+    pooling: str
+    dropout: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """Optimizer by name and its constants; `head_learning_rate` None means `learning_rate`."""
+
+    name: str
+    learning_rate: float
+    head_learning_rate: float | None
+    weight_decay: float
+    betas: tuple[float, float]
+    eps: float
+    gradient_clipping: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Length of the run, in steps or in epochs, and the learning rate's course."""
+
+    steps: int | None
+    epochs: float | None
+    warmup: float
+    decay: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """How often to save, and how many of the newest to keep."""
+
+    every_steps: int
+    keep: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """When and on how much to score; `every_steps` None means only at the end."""
+
+    split: str
+    every_steps: int | None
+    at_start: bool
+    max_examples: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSpeedSettings:
+    """What only the DeepSpeed trainer reads."""
+
+    zero_stage: int
+    timeout_minutes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run, every default filled in. `raw` is the same as plain data."""
+
+    data: Path
+    mixture: str | None
+    task: str | None
+    seed: int
+    trainer: str
+    model: ModelSettings
+    batching: Batching
+    optimizer: OptimizerSettings
+    schedule: Schedule
+    loss_scaling: str
+    precision: str
+    checkpointing: CheckpointSettings
+    evaluation: EvaluationSettings
+    log_every_steps: int
+    deepspeed: DeepSpeedSettings
+    raw: Mapping[str, Any]
+
+
+def read_run(path: Path, changes: Sequence[str] = ()) -> Run:
+    """Read a run file and apply `key.inner=value` changes.
+
+    Paths in the file are relative to it; paths in a change are relative to the working directory.
+
+    Raises:
+        SpecError: with every finding in the file, or in the changes.
+        UsageError: for a change that is not of the form key=value.
+    """
+    document = read_yaml(path)
+    if findings := schema_findings(document, "run"):
+        raise SpecError(findings)
+    data = _with_defaults(document.data, load_schema("run"))
+    data["data"] = _resolved(data["data"], path.parent)
+    data["model"]["encoder"] = _encoder(data["model"]["encoder"], path.parent)
+    if changes:
+        data = _changed(data, changes)
+    return parse_run(data)
+
+
+def parse_run(data: Mapping[str, Any]) -> Run:
+    """The record of a run whose defaults are filled in and whose paths are resolved."""
+    optimizer, schedule, evaluation = data["optimizer"], data["schedule"], data["evaluation"]
+    return Run(
+        data=Path(data["data"]),
+        mixture=data.get("mixture"),
+        task=data.get("task"),
+        seed=data["seed"],
+        trainer=data["trainer"],
+        model=ModelSettings(**data["model"]),
+        batching=Batching(**data["batching"]),
+        optimizer=OptimizerSettings(
+            name=optimizer["name"],
+            learning_rate=optimizer["learning_rate"],
+            head_learning_rate=optimizer.get("head_learning_rate"),
+            weight_decay=optimizer["weight_decay"],
+            betas=(optimizer["betas"][0], optimizer["betas"][1]),
+            eps=optimizer["eps"],
+            gradient_clipping=optimizer["gradient_clipping"],
+        ),
+        schedule=Schedule(
+            steps=schedule.get("steps"),
+            epochs=schedule.get("epochs"),
+            warmup=schedule["warmup"],
+            decay=schedule["decay"],
+        ),
+        loss_scaling=data["loss_scaling"],
+        precision=data["precision"],
+        checkpointing=CheckpointSettings(**data["checkpointing"]),
+        evaluation=EvaluationSettings(
+            split=evaluation["split"],
+            every_steps=evaluation.get("every_steps"),
+            at_start=evaluation["at_start"],
+            max_examples=evaluation.get("max_examples"),
+        ),
+        log_every_steps=data["logging"]["every_steps"],
+        deepspeed=DeepSpeedSettings(**data["deepspeed"]),
+        raw=data,
+    )
+
+
+def _with_defaults(data: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    filled = dict(data)
+    for key, inner in schema.get("properties", {}).items():
+        if key not in filled and "default" in inner:
+            filled[key] = inner["default"]
+        if isinstance(filled.get(key), dict):
+            filled[key] = _with_defaults(filled[key], inner)
+    return filled
+
+
+def _resolved(path: str, base: Path) -> str:
+    return str((base / Path(path).expanduser()).resolve())
+
+
+def _encoder(name: str, base: Path) -> str:
+    """A folder becomes an absolute path; anything else is a name on the hub."""
+    candidate = base / Path(name).expanduser()
+    if candidate.is_dir() or name.startswith((".", "/", "~")):
+        return str(candidate.resolve())
+    return name
+
+
+def _changed(data: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not key:
+            raise UsageError(
+                f"--set takes KEY=VALUE, such as optimizer.learning_rate=1e-4; found '{change}'"
+            )
+        _set(data, key.split("."), text)
+        if key == "data":
+            data["data"] = _resolved(text, Path.cwd())
+        if key == "model.encoder":
+            data["model"]["encoder"] = _encoder(text, Path.cwd())
+    document = Document(path=Path("--set"), data=data, values={}, keys={})
+    findings = schema_findings(document, "run")
+    if findings:
+        raise SpecError(
+            Finding(path=Path("--set"), line=1, column=1, field=f.field, message=f.message)
+            for f in findings
+        )
+    return data
+
+
+def _set(data: dict[str, Any], keys: Sequence[str], text: str) -> None:
+    schema = load_schema("run")
+    for i, key in enumerate(keys):
+        allowed = schema.get("properties", {})
+        if key not in allowed:
+            where = ".".join(keys[:i]) or "a run"
+            raise UsageError(f"--set: {where} has no '{key}'{suggest(key, allowed)}")
+        schema = allowed[key]
+    inner = data
+    for key in keys[:-1]:
+        inner = inner.setdefault(key, {})
+    if keys[-1] in ("mixture", "task"):  # one replaces the other
+        data.pop("mixture", None)
+        data.pop("task", None)
+    if keys[0] == "schedule" and keys[-1] in ("steps", "epochs"):
+        inner.pop("steps", None)
+        inner.pop("epochs", None)
+    inner[keys[-1]] = text if schema.get("type") == "string" else parse_scalar(text)

@@ -1,0 +1,96 @@
+"""What a trainer is: two methods, found by name in the entry-point group `muppet_zoo.trainers`.
+
+The data package never imports a trainer. A distribution that brings one declares, for example,
+
+    [project.entry-points."muppet_zoo.trainers"]
+    mine = "my_package:MyTrainer"
+
+and `muppet-zoo train --trainer mine` uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from muppet_zoo.errors import MissingExtraError, UnknownNameError, UsageError
+from muppet_zoo.mixture import Rates
+from muppet_zoo.results import TaskReport
+from muppet_zoo.run import Run
+from muppet_zoo.spec import TaskSpec
+from muppet_zoo.zoo import Zoo
+
+GROUP = "muppet_zoo.trainers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """Train `run` on `tasks`, mixed at `rates`, and write everything under `out`.
+
+    spec_dirs are the extra spec folders the tasks came from, for trainers that start processes.
+    """
+
+    run: Run
+    tasks: tuple[TaskSpec, ...]
+    rates: Rates
+    out: Path
+    resume: bool = False
+    num_processes: int = 1
+    spec_dirs: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRequest:
+    """Score the model in `checkpoint` on `split` of the tasks built under `data`."""
+
+    checkpoint: Path
+    data: Path
+    tasks: tuple[TaskSpec, ...]
+    split: str = "validation"
+    max_examples: int | None = None
+    tokens_per_micro_batch: int = 8192
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """Anything that can train and evaluate; its class is called without arguments."""
+
+    def train(self, request: TrainRequest) -> Sequence[TaskReport]:
+        """Train to the end and return the final scores; `request.out/model` holds the model."""
+        ...
+
+    def evaluate(self, request: EvalRequest) -> Sequence[TaskReport]:
+        """Scores of each task, in the request's order."""
+        ...
+
+
+def load_trainer(name: str) -> Trainer:
+    """The trainer of this name.
+
+    Raises:
+        UnknownNameError: no installed distribution offers one.
+        MissingExtraError: it is there, but what it imports is not installed.
+    """
+    points = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    if name not in points:
+        raise UnknownNameError("trainer", name, list(points))
+    try:
+        trainer = points[name].load()()
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or name, "train") from error
+    if not isinstance(trainer, Trainer):
+        raise UsageError(
+            f"trainer '{name}' ({points[name].value}) lacks the methods `train` and `evaluate`"
+        )
+    return trainer
+
+
+def tasks_of(run: Run, zoo: Zoo) -> tuple[tuple[TaskSpec, ...], Rates]:
+    """The tasks that a run trains on, and their rates."""
+    if run.task is not None:
+        return (zoo.task(run.task),), Rates()
+    mixture = zoo.mixture(run.mixture or "")
+    return tuple(zoo.task(name) for name in mixture.tasks), mixture.rates

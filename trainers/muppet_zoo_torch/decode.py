@@ -1,0 +1,126 @@
+"""Prediction tensors → what metrics compare, and the references to compare with.
+
+Forms, in row order: classification and multiple choice an index; regression a number; multi-label
+a list of indices; token classification a list of label names, one per word; span a text, whose
+reference is the list of accepted texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from muppet_zoo.heads import IGNORED
+from muppet_zoo.model_folder import HeadSlot
+from muppet_zoo.shards import BuiltSplit
+
+# Longest answer considered, in tokens. Source: the max_answer_length of BERT's run_squad.py.
+MAX_ANSWER_TOKENS = 30
+
+
+def decode(
+    head: str, predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
+) -> list[Any]:
+    """Predictions for `rows` of one task, from that task's part of a prediction tensor."""
+    return _DECODERS[head](predicted, rows, split, slot)
+
+
+def references(split: BuiltSplit, slot: HeadSlot, num_rows: int) -> list[Any]:
+    """The targets of the first `num_rows` rows in the same form."""
+    rows = np.arange(num_rows, dtype=np.int64)
+    if slot.head == "span":
+        return split.column("answers", rows)
+    targets = split.take(rows).target
+    if slot.head == "token_classification":
+        return [[slot.labels[i] for i in target if i != IGNORED] for target in targets]
+    if slot.head == "multi_label":
+        return [target.tolist() for target in targets]
+    return [target.item() for target in targets]
+
+
+def _plain(
+    predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
+) -> list[Any]:
+    values: list[Any] = predicted.float().tolist() if predicted.is_floating_point() else []
+    return values or [int(value) for value in predicted.tolist()]
+
+
+def _label_sets(
+    predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
+) -> list[Any]:
+    return [np.flatnonzero(row).tolist() for row in predicted.cpu().numpy()]
+
+
+def _tags(
+    predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
+) -> list[Any]:
+    targets = split.take(rows).target
+    tags = predicted.cpu().numpy()
+    return [
+        [slot.labels[int(tags[i, t])] for t in np.flatnonzero(np.asarray(target) != IGNORED)]
+        for i, target in enumerate(targets)
+    ]
+
+
+def _answers(
+    predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
+) -> list[Any]:
+    scores = predicted.cpu().numpy()
+    contexts = split.column("context", rows)
+    offsets = split.column("offsets", rows)
+    return [
+        best_answer(scores[i, :, 0], scores[i, :, 1], np.array(offsets[i]).reshape(-1, 2), context)
+        for i, context in enumerate(contexts)
+    ]
+
+
+def best_answer(
+    start: NDArray[np.float32], end: NDArray[np.float32], offsets: NDArray[np.int64], context: str
+) -> str:
+    """The text between the best pair of tokens inside the context.
+
+    start, end: (T,) scores. offsets: (t, 2) characters per token, (0, 0) outside the context.
+    """
+    inside = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
+    if not len(inside):
+        return ""
+    low, high = int(inside[0]), int(inside[-1]) + 1
+    pair = start[low:high, None] + end[None, low:high]
+    length = np.arange(high - low)[None, :] - np.arange(high - low)[:, None]
+    pair = np.where((length >= 0) & (length < MAX_ANSWER_TOKENS), pair, -np.inf)
+    first, last = np.unravel_index(int(pair.argmax()), pair.shape)
+    return context[offsets[low + first, 0] : offsets[low + last, 1]]
+
+
+_Decoder = Callable[[Tensor, NDArray[np.int64], BuiltSplit, HeadSlot], list[Any]]
+
+_DECODERS: dict[str, _Decoder] = {
+    "classification": _plain,
+    "multiple_choice": _plain,
+    "regression": _plain,
+    "multi_label": _label_sets,
+    "token_classification": _tags,
+    "span": _answers,
+}
+
+
+def num_labels(split: BuiltSplit, slot: HeadSlot, num_rows: int) -> int:
+    """Size of the label set; for multiple choice the most options of any row."""
+    if slot.head == "multiple_choice":
+        return int(split.num_sequences[:num_rows].max())
+    return len(slot.labels)
+
+
+def check_labelled(targets: Sequence[Any], head: str) -> bool:
+    """Whether the split has labels to score against."""
+    if head == "span":
+        return any(targets)
+    if head == "token_classification":
+        return any(targets)
+    if head == "multi_label":
+        return not any(-1 in target for target in targets)
+    return not any(target == -1 or target != target for target in targets)

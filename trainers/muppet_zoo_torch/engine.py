@@ -1,0 +1,119 @@
+"""Engine: the few things in which trainers differ. The loop knows nothing else of them.
+
+`TorchEngine` is the plain single-process form and the reference: no wrapper touches the gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from muppet_zoo.errors import CheckpointError
+from muppet_zoo.run import Run
+from muppet_zoo_torch.batch import TensorBatch
+from muppet_zoo_torch.model import MultiTaskModel
+from muppet_zoo_torch.optimizer import make_optimizer
+
+
+class Engine(Protocol):
+    """One process's view of the model in training."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def model(self) -> MultiTaskModel:
+        """The bare model; its parameters may be partitioned between processes."""
+        ...
+
+    def forward(self, batch: TensorBatch, *, predict: bool = False) -> Any:
+        """`MultiTaskModel.forward`, on every process alike."""
+        ...
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Add the gradient of `loss` to the step's; `last` marks the step's last micro-batch.
+
+        `loss` is this micro-batch's share of the step's loss: already divided by the step's global
+        number of examples, so that gradients are summed over micro-batches and processes.
+        """
+        ...
+
+    def step(self, learning_rates: Sequence[float]) -> float:
+        """Update the parameters, clear the gradients; returns the norm before clipping."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write everything but random states; called on every process."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        ...
+
+    def full_state_dict(self) -> dict[str, Tensor]:
+        """All parameters by name, whole, on the CPU; called on every process."""
+        ...
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of `values` over processes."""
+        ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """`value` of every process, in the order of ranks, on every process."""
+        ...
+
+
+class TorchEngine:
+    """Single process, no wrapper."""
+
+    rank = 0
+    world_size = 1
+
+    def __init__(self, model: MultiTaskModel, run: Run, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.device = device
+        self._bf16 = run.precision == "bf16"
+        self._clipping = run.optimizer.gradient_clipping
+        self._optimizer = make_optimizer(model, run.optimizer)
+
+    def forward(self, batch: TensorBatch, *, predict: bool = False) -> Any:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            return self.model(batch, predict=predict)
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self, learning_rates: Sequence[float]) -> float:
+        for group, rate in zip(self._optimizer.param_groups, learning_rates, strict=True):
+            group["lr"] = rate
+        limit = self._clipping or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return float(norm)
+
+    def save(self, folder: Path) -> None:
+        state = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        torch.save(state, folder / "state.pt")
+
+    def load(self, folder: Path) -> None:
+        path = folder / "state.pt"
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing: the checkpoint is another trainer's")
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def full_state_dict(self) -> dict[str, Tensor]:
+        return {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
+
+    def sum(self, values: Tensor) -> Tensor:
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]

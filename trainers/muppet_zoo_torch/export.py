@@ -1,0 +1,103 @@
+"""Model folder ⇄ model: the encoder in Hugging Face format, heads as safetensors beside it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from muppet_zoo.errors import CheckpointError
+from muppet_zoo.file_tools import flush_folder
+from muppet_zoo.model_folder import ENCODER_FOLDER, WEIGHTS_FILE, ModelFolder, write_layout
+from muppet_zoo_torch.engine import Engine
+from muppet_zoo_torch.model import MultiTaskModel, load_encoder, quiet_transformers
+from muppet_zoo_torch.plan import Plan
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
+_ENCODER_PREFIX = "encoder."
+
+
+def write_model(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
+    """Write the model folder; called on every process, written by the first."""
+    state = engine.full_state_dict()
+    if engine.rank != 0:
+        return
+    model = engine.model
+    encoder_state = {
+        name.removeprefix(_ENCODER_PREFIX): value.contiguous()
+        for name, value in state.items()
+        if name.startswith(_ENCODER_PREFIX)
+    }
+    heads = {
+        name: value.contiguous()
+        for name, value in state.items()
+        if not name.startswith(_ENCODER_PREFIX)
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers():
+        model.encoder.save_pretrained(  # type: ignore[operator, union-attr]
+            folder / ENCODER_FOLDER, state_dict=encoder_state
+        )
+    _copy_tokenizer(Path(plan.run.model.encoder), folder / ENCODER_FOLDER)
+    save_file(heads, folder / WEIGHTS_FILE)
+    write_layout(
+        ModelFolder(
+            path=folder,
+            layout=plan.layout,
+            pooling=model.pooling,
+            dropout=plan.run.model.dropout,
+            step=step,
+            seed=plan.run.seed,
+        )
+    )
+
+
+def publish_model(engine: Engine, plan: Plan, step: int, name: str) -> None:
+    """Write OUT/`name` aside and rename it, so that it is never half a model."""
+    final = plan.out / name
+    temporary = plan.out / f".{name}.tmp"
+    if engine.rank == 0:
+        shutil.rmtree(temporary, ignore_errors=True)
+    write_model(engine, plan, temporary, step)
+    if engine.rank == 0:
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        flush_folder(plan.out)
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    """So that AutoTokenizer loads from the same folder; nothing to do for a hub name."""
+    for name in _TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def load_model(folder: ModelFolder, device: torch.device) -> MultiTaskModel:
+    """The model of a model folder, ready to predict.
+
+    Raises:
+        CheckpointError: when its files are missing or do not fit each other.
+    """
+    encoder = load_encoder(str(folder.path / ENCODER_FOLDER), random_init=False)
+    model = MultiTaskModel(
+        encoder, folder.layout, pooling=folder.pooling, dropout=folder.dropout
+    ).to(device)
+    try:
+        state = load_file(folder.path / WEIGHTS_FILE)
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{folder.path / WEIGHTS_FILE} cannot be read: {error}") from error
+    lost = [name for name in missing if not name.startswith(_ENCODER_PREFIX)]
+    if lost or unexpected:
+        raise CheckpointError(f"{folder.path}: missing {lost}, unexpected {unexpected}")
+    model.eval()
+    return model

@@ -1,0 +1,200 @@
+"""What each head type computes from the fused logits: per-example losses and predictions.
+
+Shapes: B sequences, T tokens, N examples of one head type, K options or labels, S columns of the
+sentence map, C columns of the token map.
+
+Every loss is per example and already divided by the log of its number of outcomes, so that with
+uniform predictions it is 1 whatever the task (MUPPET, arXiv:2101.11038, section 3.2). Nothing here
+averages over examples: one place, the loop, divides by the number of examples of the whole
+optimizer step. Where the paper is silent we chose: a choice has as many outcomes as that example has
+options; a span as many as it has tokens, mean of start and end; a tag sequence is the mean over its
+scored tokens; of multi-label each label is a two-way outcome and the mean is taken; regression is
+not scaled, its target is moved to [0, 1] (as fairseq's GLUE recipe does for STS-B).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from muppet_zoo.heads import IGNORED
+from muppet_zoo.model_folder import HeadLayout
+from muppet_zoo_torch.batch import TensorRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotTable:
+    """The layout as tensors, one entry per task: start, size (long), low and high of the scale."""
+
+    start: Tensor
+    size: Tensor
+    low: Tensor
+    high: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadInput:
+    """What a head function reads.
+
+    logits: sentence heads (N, K, S), rows of padding sequences are arbitrary;
+            token heads (N, T, C). mask: (N, K) real options, or (N, T) real tokens.
+    start, size, low, high: (N,) of each example's task.
+    """
+
+    logits: Tensor
+    mask: Tensor
+    rows: TensorRows
+    start: Tensor
+    size: Tensor
+    low: Tensor
+    high: Tensor
+    scale: bool
+
+
+def slot_table(layout: HeadLayout, device: torch.device) -> SlotTable:
+    """The layout's slots as tensors on `device`."""
+    ranges = [slot.range or (0.0, 1.0) for slot in layout.slots]
+    return SlotTable(
+        start=torch.tensor([slot.start for slot in layout.slots], device=device),
+        size=torch.tensor([slot.size for slot in layout.slots], device=device),
+        low=torch.tensor([low for low, _ in ranges], device=device),
+        high=torch.tensor([high for _, high in ranges], device=device),
+    )
+
+
+def _own_columns(x: HeadInput) -> Tensor:
+    """(N, S or C) true for the columns of each example's task."""
+    column = torch.arange(x.logits.shape[-1], device=x.logits.device)
+    return (column >= x.start[:, None]) & (column < (x.start + x.size)[:, None])
+
+
+def _per_outcomes(loss: Tensor, num_outcomes: Tensor, scale: bool) -> Tensor:
+    return loss / num_outcomes.to(loss.dtype).log() if scale else loss
+
+
+# --- sentence level --------------------------------------------------------------------------
+
+
+def _classification_logits(x: HeadInput) -> Tensor:
+    return x.logits[:, 0].masked_fill(~_own_columns(x), -math.inf)
+
+
+def _classification_loss(x: HeadInput) -> Tensor:
+    target = x.rows.target
+    index = x.start + target.clamp(min=0)
+    loss = F.cross_entropy(_classification_logits(x), index, reduction="none")
+    return _per_outcomes(loss, x.size, x.scale).where(target >= 0, 0.0)
+
+
+def _classification_prediction(x: HeadInput) -> Tensor:
+    return _classification_logits(x).argmax(-1) - x.start
+
+
+def _multi_label_loss(x: HeadInput) -> Tensor:
+    own, target = _own_columns(x), x.rows.target
+    hot = torch.zeros_like(x.logits[:, 0])
+    index = x.start[:, None] + target.clamp(min=0)
+    hot = hot.scatter_add(1, index, (target >= 0).to(hot.dtype))
+    loss = F.binary_cross_entropy_with_logits(x.logits[:, 0], hot, reduction="none")
+    mean = (loss * own).sum(-1) / x.size
+    return _per_outcomes(mean, torch.full_like(x.size, 2), x.scale)
+
+
+def _multi_label_prediction(x: HeadInput) -> Tensor:
+    """(N, S) true for predicted columns, shifted so that a task's first label is column 0."""
+    hot = (x.logits[:, 0] > 0) & _own_columns(x)
+    column = torch.arange(hot.shape[1], device=hot.device)
+    shifted = (column + x.start[:, None]).clamp(max=hot.shape[1] - 1)
+    return hot.gather(1, shifted) & (column < x.size[:, None])
+
+
+def _regression_loss(x: HeadInput) -> Tensor:
+    target = (x.rows.target - x.low) / (x.high - x.low)
+    known = ~target.isnan()
+    score = x.logits[:, 0].gather(1, x.start[:, None])[:, 0]
+    return (score - target.nan_to_num()).square().where(known, 0.0)
+
+
+def _regression_prediction(x: HeadInput) -> Tensor:
+    score = x.logits[:, 0].gather(1, x.start[:, None])[:, 0]
+    return x.low + score * (x.high - x.low)
+
+
+def _choice_scores(x: HeadInput) -> Tensor:
+    index = x.start[:, None, None].expand(-1, x.logits.shape[1], 1)
+    return x.logits.gather(2, index)[..., 0].masked_fill(~x.mask, -math.inf)
+
+
+def _choice_loss(x: HeadInput) -> Tensor:
+    target = x.rows.target
+    loss = F.cross_entropy(_choice_scores(x), target.clamp(min=0), reduction="none")
+    return _per_outcomes(loss, x.mask.sum(-1), x.scale).where(target >= 0, 0.0)
+
+
+def _choice_prediction(x: HeadInput) -> Tensor:
+    return _choice_scores(x).argmax(-1)
+
+
+# --- token level -----------------------------------------------------------------------------
+
+
+def _tag_logits(x: HeadInput) -> Tensor:
+    return x.logits.masked_fill(~_own_columns(x)[:, None], -math.inf)
+
+
+def _tag_loss(x: HeadInput) -> Tensor:
+    target = x.rows.target
+    scored = target != IGNORED
+    index = x.start[:, None] + target.where(scored, 0)
+    loss = F.cross_entropy(_tag_logits(x).transpose(1, 2), index, reduction="none")
+    mean = (loss * scored).sum(-1) / scored.sum(-1).clamp(min=1)
+    return _per_outcomes(mean, x.size, x.scale)
+
+
+def _tag_prediction(x: HeadInput) -> Tensor:
+    return _tag_logits(x).argmax(-1) - x.start[:, None]
+
+
+def _edge_logits(x: HeadInput) -> Tensor:
+    """(N, T, 2) start and end scores, -inf on padding."""
+    index = torch.stack([x.start, x.start + 1], dim=-1)[:, None].expand(-1, x.logits.shape[1], 2)
+    return x.logits.gather(2, index).masked_fill(~x.mask[..., None], -math.inf)
+
+
+def _span_loss(x: HeadInput) -> Tensor:
+    target = x.rows.target
+    known = (target >= 0).all(-1)
+    loss = F.cross_entropy(_edge_logits(x), target.clamp(min=0), reduction="none").mean(-1)
+    return _per_outcomes(loss, x.mask.sum(-1), x.scale).where(known, 0.0)
+
+
+def _span_prediction(x: HeadInput) -> Tensor:
+    return _edge_logits(x).float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadMath:
+    """loss: (N,) per example. predict: what `decode.py` turns into the metric's form."""
+
+    level: str
+    loss: Callable[[HeadInput], Tensor]
+    predict: Callable[[HeadInput], Tensor]
+
+
+HEAD_MATH: dict[str, HeadMath] = {
+    "classification": HeadMath(
+        level="sentence", loss=_classification_loss, predict=_classification_prediction
+    ),
+    "multi_label": HeadMath(
+        level="sentence", loss=_multi_label_loss, predict=_multi_label_prediction
+    ),
+    "multiple_choice": HeadMath(level="sentence", loss=_choice_loss, predict=_choice_prediction),
+    "regression": HeadMath(level="sentence", loss=_regression_loss, predict=_regression_prediction),
+    "span": HeadMath(level="token", loss=_span_loss, predict=_span_prediction),
+    "token_classification": HeadMath(level="token", loss=_tag_loss, predict=_tag_prediction),
+}

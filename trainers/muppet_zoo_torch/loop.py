@@ -1,0 +1,257 @@
+"""The training loop, the same for every trainer.
+
+One optimizer step is a fixed set of micro-batches, whatever the number of processes. Each
+contributes `sum of its per-example losses / number of examples of the whole step`; this is the one
+place that divides, so the gradient does not depend on how the step is cut. A process that has no
+micro-batch left runs one again with weight zero: all processes touch the same parameters equally
+often. Random numbers (dropout) are drawn from (seed, step, micro-batch), so there is no random
+state to save and a step is the same on one process and on two.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from muppet_zoo.batches import Position, StepPlan, collate
+from muppet_zoo.console import ProgressDisplay, ProgressLine, note
+from muppet_zoo.errors import TrainingError
+from muppet_zoo.file_tools import append_line, write_atomically
+from muppet_zoo.model_folder import MODEL_FOLDER
+from muppet_zoo.results import TaskReport, append_report, read_reports
+from muppet_zoo_torch.batch import to_tensors
+from muppet_zoo_torch.checkpoints import (
+    STATE_FOLDER,
+    CheckpointRecord,
+    check_same,
+    find_checkpoint,
+    save_checkpoint,
+)
+from muppet_zoo_torch.engine import Engine
+from muppet_zoo_torch.evaluate import Scoring, evaluate_tasks, pad_id
+from muppet_zoo_torch.export import publish_model
+from muppet_zoo_torch.optimizer import base_rates, learning_rate_factor
+from muppet_zoo_torch.plan import Plan
+
+METRICS_FILE = "metrics.jsonl"
+REPORTS_FILE = "reports.jsonl"
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """What happened since the last line of the log, summed on this process."""
+
+    losses: Tensor  # (tasks,) sums of scaled per-example losses
+    counts: Tensor  # (tasks,) examples
+    cells: Tensor  # (2,) real tokens; tokens with padding
+    started: float
+    steps: int = 0
+    gradient_norm: float = 0.0
+
+
+def train(
+    engine: Engine, plan: Plan, display: ProgressDisplay, *, trainer: str
+) -> list[TaskReport]:
+    """Run to the end, from the newest checkpoint if there is one; returns the final scores."""
+    record = CheckpointRecord(
+        step=0,
+        position=Position(),
+        trainer=trainer,
+        world_size=engine.world_size,
+        zero_stage=plan.run.deepspeed.zero_stage if trainer == "deepspeed" else 0,
+    )
+    record = _restore(engine, plan, record)
+    if engine.rank == 0:
+        for name in (METRICS_FILE, REPORTS_FILE):
+            _forget_after(plan.out / name, record.step)
+    engine.model.scale_losses = plan.run.loss_scaling == "log_outcomes"
+    engine.model.train()
+    if plan.run.evaluation.at_start and record.step == 0:
+        _score(engine, plan, 0, display)
+    line = display.start(
+        "fine-tune" if plan.run.task else "pre-finetune", total=plan.num_steps, unit="steps"
+    )
+    _run_steps(engine, plan, record, line, display)
+    line.finish()
+    publish_model(engine, plan, plan.num_steps, MODEL_FOLDER)
+    return final_reports(plan) if engine.rank == 0 else []
+
+
+def final_reports(plan: Plan) -> list[TaskReport]:
+    """The scores after the last step, from the file."""
+    path = plan.out / REPORTS_FILE
+    reports = read_reports(path).reports if path.is_file() else ()
+    return [report for report in reports if report.step == plan.num_steps]
+
+
+def _restore(engine: Engine, plan: Plan, fresh: CheckpointRecord) -> CheckpointRecord:
+    found = find_checkpoint(plan.out)
+    if found is None:
+        return fresh
+    folder, record = found
+    check_same(record, fresh, folder)
+    engine.load(folder / STATE_FOLDER)
+    if engine.rank == 0:
+        note(f"resuming after step {record.step} of {plan.num_steps} from {folder}")
+    return record
+
+
+def _run_steps(
+    engine: Engine,
+    plan: Plan,
+    record: CheckpointRecord,
+    line: ProgressLine,
+    display: ProgressDisplay,
+) -> None:
+    run = plan.run
+    tally = _new_tally(engine, plan)
+    for step, step_plan in _steps(plan, record):
+        _train_step(engine, plan, step, step_plan, tally)
+        record = replace(record, step=step + 1, position=step_plan.after)
+        last = record.step == plan.num_steps
+        # A checkpoint ends a line of the log and comes after the scores of its step, so what a
+        # resumed run writes is what an uninterrupted one would have written.
+        checkpoint = last or _due(record.step, run.checkpointing.every_steps)
+        if checkpoint or _due(record.step, run.log_every_steps):
+            _log(engine, plan, record, tally, line)
+            tally = _new_tally(engine, plan)
+        if last or _due(record.step, run.evaluation.every_steps):
+            _score(engine, plan, record.step, display)
+            tally.started = time.monotonic()
+        if checkpoint:
+            save_checkpoint(engine, plan, record, run.checkpointing.keep)
+    if record.step != plan.num_steps:
+        raise TrainingError(f"the data ended after {record.step} of {plan.num_steps} steps")
+
+
+def _due(step: int, every: int | None) -> bool:
+    return every is not None and step % every == 0
+
+
+def _steps(plan: Plan, record: CheckpointRecord) -> Iterator[tuple[int, StepPlan]]:
+    steps = plan.batcher.steps(record.position, stop_after_examples=plan.stop_after_examples)
+    numbers = range(record.step, plan.num_steps)
+    return zip(numbers, steps, strict=False) if len(numbers) else iter(())
+
+
+def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tally: _Tally) -> None:
+    mine = step_plan.for_rank(engine.rank, engine.world_size)
+    # A bounded run's last step may hold fewer micro-batches; engines count on the usual number.
+    usual = -(-plan.run.batching.micro_batches_per_step // engine.world_size)
+    slots = [*mine, *[None] * (usual - len(mine))]
+    for i, micro_batch in enumerate(slots):
+        number = i * engine.world_size + engine.rank
+        torch.manual_seed(_random_seed(plan.run.seed, step, number))
+        used = micro_batch if micro_batch is not None else step_plan.micro_batches[0]
+        batch = collate(used, plan.train, pad_id(engine.model))
+        losses, tasks = engine.forward(to_tensors(batch, engine.device))
+        weight = 0.0 if micro_batch is None else 1.0
+        engine.backward(losses.sum() * (weight / step_plan.num_examples), last=i == len(slots) - 1)
+        if micro_batch is not None:
+            tally.losses.index_add_(0, tasks, losses.detach())
+            tally.counts.index_add_(0, tasks, torch.ones_like(losses))
+            tally.cells += torch.tensor(
+                [batch.num_tokens, batch.input_ids.size], dtype=torch.float64
+            )
+    factor = learning_rate_factor(step, plan.num_steps, plan.run.schedule)
+    tally.gradient_norm = engine.step([rate * factor for rate in base_rates(plan.run.optimizer)])
+    tally.steps += 1
+    if not math.isfinite(tally.gradient_norm):
+        names = sorted({plan.specs[t].name for m in step_plan.micro_batches for t in m.tasks})
+        raise TrainingError(
+            f"step {step + 1}: the gradient is not finite ({tally.gradient_norm}); tasks in the "
+            f"step: {', '.join(names)}. Lower optimizer.learning_rate, set "
+            f"optimizer.gradient_clipping, or go on from the last checkpoint with --resume"
+        )
+
+
+def _random_seed(seed: int, step: int, micro_batch: int) -> int:
+    """64 random bits that depend on all three numbers."""
+    return int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0])
+
+
+def _new_tally(engine: Engine, plan: Plan) -> _Tally:
+    zeros = torch.zeros(len(plan.specs), device=engine.device)
+    return _Tally(
+        losses=zeros,
+        counts=zeros.clone(),
+        cells=torch.zeros(2, dtype=torch.float64),
+        started=time.monotonic(),
+    )
+
+
+def _log(
+    engine: Engine, plan: Plan, record: CheckpointRecord, tally: _Tally, line: ProgressLine
+) -> None:
+    sums = engine.sum(torch.cat([tally.losses.double(), tally.counts.double()]).cpu())
+    tokens, cells = engine.sum(tally.cells).tolist()
+    losses, counts = sums.chunk(2)
+    if engine.rank != 0:
+        return
+    seconds = time.monotonic() - tally.started
+    entry: dict[str, Any] = {
+        "step": record.step,
+        "loss": float(losses.sum() / counts.sum()),
+        "task_losses": {
+            spec.name: float(loss / count)
+            for spec, loss, count in zip(plan.specs, losses, counts, strict=True)
+            if count
+        },
+        "task_examples": {
+            spec.name: int(count) for spec, count in zip(plan.specs, counts, strict=True) if count
+        },
+        "learning_rate": plan.run.optimizer.learning_rate
+        * learning_rate_factor(record.step - 1, plan.num_steps, plan.run.schedule),
+        "gradient_norm": tally.gradient_norm,
+        "num_tokens": int(tokens),
+        "padding_share": 1 - tokens / cells,
+        "tokens_per_s": tokens / seconds,
+        "seconds": seconds,
+    }
+    append_line(plan.out / METRICS_FILE, json.dumps(entry).encode())
+    line.update(
+        record.step,
+        text=f"loss {entry['loss']:.3f}, {entry['tokens_per_s']:,.0f} tokens/s, "
+        f"{entry['padding_share']:.1%} padding",
+    )
+
+
+def _score(engine: Engine, plan: Plan, step: int, display: ProgressDisplay) -> None:
+    """Score every task, write the reports, and put the model back into training."""
+    scoring = Scoring(
+        split=plan.run.evaluation.split,
+        splits=plan.evaluation,
+        max_examples=plan.run.evaluation.max_examples,
+        tokens_per_micro_batch=plan.run.batching.tokens_per_micro_batch,
+        step=step,
+        seed=plan.run.seed,
+        checkpoint=str(plan.out),
+    )
+    reports = evaluate_tasks(engine, plan.specs, scoring, display)
+    if engine.rank == 0:
+        for report in reports:
+            append_report(plan.out / REPORTS_FILE, report)
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Drop lines of steps that a resumed run will do again, and a line that a crash cut."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_bytes().splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if step > 0 and entry["step"] <= step:
+            kept.append(line)
+    write_atomically(path, b"".join(line + b"\n" for line in kept))

@@ -1,0 +1,68 @@
+"""Parameter groups, the optimizer and the learning rate's course."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from muppet_zoo.run import OptimizerSettings, Schedule
+from muppet_zoo_torch.model import MultiTaskModel
+
+
+def parameter_groups(model: MultiTaskModel, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """Encoder matrices, the encoder's other parameters, heads; each with its learning rate.
+
+    Biases and norms are not decayed, as BERT's recipe has it. Heads are not decayed either: with
+    AdamW a head would shrink in every step, also in those in which its task is absent.
+    """
+    encoder = [p for p in model.encoder.parameters() if p.requires_grad]
+    heads = [*model.sentence.parameters(), *model.token.parameters()]
+    rate = settings.learning_rate
+    head_rate = settings.head_learning_rate or rate
+    return [
+        {"params": [p for p in encoder if p.ndim > 1], "lr": rate,
+         "weight_decay": settings.weight_decay},
+        {"params": [p for p in encoder if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+        {"params": heads, "lr": head_rate, "weight_decay": 0.0},
+    ]  # fmt: skip
+
+
+def base_rates(settings: OptimizerSettings) -> list[float]:
+    """The peak learning rate of each of `parameter_groups`, in their order."""
+    rate = settings.learning_rate
+    return [rate, rate, settings.head_learning_rate or rate]
+
+
+def make_optimizer(model: MultiTaskModel, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """AdamW, or plain SGD for exact comparisons."""
+    groups = parameter_groups(model, settings)
+    if settings.name == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate)
+    return torch.optim.AdamW(
+        groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps
+    )
+
+
+def learning_rate_factor(step: int, num_steps: int, schedule: Schedule) -> float:
+    """Share of the peak learning rate that step `step` (from 0) of `num_steps` uses.
+
+    Linear warm-up over `warmup` of the steps, never zero, then linear to zero, half a cosine, or
+    constant. Source of the shapes: Devlin et al. 2019 (linear), Loshchilov & Hutter 2017 (cosine).
+    """
+    warmup_steps = math.ceil(schedule.warmup * num_steps)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+    if schedule.decay == "linear":
+        return 1.0 - progress
+    if schedule.decay == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    return 1.0
+
+
+def num_parameters(model: nn.Module) -> int:
+    """How many numbers the model learns."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,90 @@
+"""Everything a run needs, opened and checked before the first parameter is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from muppet_zoo.batches import Batcher
+from muppet_zoo.errors import ShardError, UsageError
+from muppet_zoo.fingerprints import spec_digest
+from muppet_zoo.model_folder import HeadLayout, lay_out
+from muppet_zoo.order import Order, quotas
+from muppet_zoo.run import Run
+from muppet_zoo.shards import BuiltSplit, open_task
+from muppet_zoo.spec import TaskSpec
+from muppet_zoo.trainer_api import TrainRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run with its data: `train` by task, `evaluation` for the tasks that have that split."""
+
+    run: Run
+    out: Path
+    specs: tuple[TaskSpec, ...]
+    layout: HeadLayout
+    train: tuple[BuiltSplit, ...]
+    evaluation: dict[str, BuiltSplit]
+    batcher: Batcher
+    num_steps: int
+    stop_after_examples: int | None
+
+
+def make_plan(request: TrainRequest) -> Plan:
+    """Open the data of every task and lay out the heads.
+
+    Raises:
+        ShardError: a train split is not built, or was built from another spec or tokenizer.
+        NotTrainableError: a task's head cannot be trained yet.
+    """
+    run = request.run
+    layout = lay_out(request.tasks)
+    train = open_splits(run.data, request.tasks, "train")
+    sizes = tuple(split.num_examples for split in train)
+    order = Order(seed=run.seed, task_sizes=sizes, quotas=quotas(sizes, request.rates))
+    batcher = Batcher(order=order, datas=train, batching=run.batching)
+    if run.schedule.steps is not None:
+        num_steps, stop = run.schedule.steps, None
+    else:
+        epochs = run.schedule.epochs or 1.0
+        num_steps, stop = batcher.num_steps(epochs), batcher.num_examples(epochs)
+    scored = [s for s in request.tasks if has_split(run.data, s.name, run.evaluation.split)]
+    evaluation = open_splits(run.data, scored, run.evaluation.split)
+    return Plan(
+        run=run,
+        out=request.out,
+        specs=request.tasks,
+        layout=layout,
+        train=train,
+        evaluation={spec.name: split for spec, split in zip(scored, evaluation, strict=True)},
+        batcher=batcher,
+        num_steps=num_steps,
+        stop_after_examples=stop,
+    )
+
+
+def has_split(data: Path, task: str, role: str) -> bool:
+    """Whether this split was built to the end."""
+    return (data / task / role / "manifest.json").is_file()
+
+
+def open_splits(data: Path, specs: Sequence[TaskSpec], role: str) -> tuple[BuiltSplit, ...]:
+    """The built `role` of each task, all with one tokenizer and from the present specs."""
+    if not data.is_dir():
+        raise UsageError(f"no such data folder: {data}; make it with muppet-zoo build --out {data}")
+    splits = tuple(open_task(data, spec.name, role) for spec in specs)
+    for spec, split in zip(specs, splits, strict=True):
+        if split.manifest.components["spec"] != spec_digest(spec, role):
+            raise ShardError(
+                f"task {spec.name}, split {role}: {split.folder} was built from another version of "
+                f"{spec.path.name}; run muppet-zoo build {spec.name} again"
+            )
+        first = splits[0].manifest.tokenizer.digest
+        if split.manifest.tokenizer.digest != first:
+            raise ShardError(
+                f"{spec.name} was built with another tokenizer than {specs[0].name}; build all "
+                f"tasks of a run with one tokenizer"
+            )
+    return splits

@@ -1,0 +1,130 @@
+"""The plain single-process trainer: what every other trainer is compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from muppet_zoo.console import note, progress
+from muppet_zoo.errors import UsageError
+from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.model_folder import MODEL_FOLDER
+from muppet_zoo.results import TaskReport
+from muppet_zoo.run import Run
+from muppet_zoo.trainer_api import EvalRequest, TrainRequest
+from muppet_zoo_torch.engine import TorchEngine
+from muppet_zoo_torch.evaluate import default_device, evaluate_folder
+from muppet_zoo_torch.loop import final_reports, train
+from muppet_zoo_torch.model import MultiTaskModel, load_encoder
+from muppet_zoo_torch.plan import Plan, make_plan
+
+RUN_FILE = "run.json"
+
+
+class TorchTrainer:
+    """PyTorch, one process, no wrapper around the model."""
+
+    name = "torch"
+
+    def train(self, request: TrainRequest) -> Sequence[TaskReport]:
+        """Train to the end; see `trainer_api.Trainer`."""
+        if request.num_processes != 1:
+            raise UsageError(
+                f"the torch trainer runs one process, --num-processes {request.num_processes} was "
+                f"asked for; use --trainer deepspeed"
+            )
+        plan = make_plan(request)
+        if finished := prepare_out(plan, resume=request.resume):
+            return finished
+        model = make_model(plan)
+        engine = TorchEngine(model, request.run, default_device())
+        with progress() as display:
+            return train(engine, plan, display, trainer=self.name)
+
+    def evaluate(self, request: EvalRequest) -> Sequence[TaskReport]:
+        """Score a model folder; see `trainer_api.Trainer`."""
+        with progress() as display:
+            return evaluate_folder(request, display)
+
+
+def make_model(plan: Plan) -> MultiTaskModel:
+    """The run's encoder with fresh heads; what is random depends on the seed alone."""
+    torch.manual_seed(plan.run.seed)
+    settings = plan.run.model
+    encoder = load_encoder(settings.encoder, random_init=settings.random_init)
+    vocab_size = int(encoder.config.vocab_size)  # type: ignore[union-attr, arg-type]
+    built_with = plan.train[0].manifest.tokenizer.vocab_size
+    if built_with > vocab_size:
+        raise UsageError(
+            f"the data has token ids up to {built_with - 1}, the encoder '{settings.encoder}' "
+            f"knows {vocab_size}; build the data with the encoder's own tokenizer"
+        )
+    longest = max(split.manifest.max_tokens for split in plan.train)
+    room = _max_tokens(encoder)
+    if room is not None and longest > room:
+        raise UsageError(
+            f"the data was built with --max-tokens {longest}, the encoder '{settings.encoder}' "
+            f"reads at most {room}; build it with --max-tokens {room} or less"
+        )
+    torch.manual_seed(plan.run.seed)  # heads do not depend on how the encoder was made
+    return MultiTaskModel(encoder, plan.layout, pooling=settings.pooling, dropout=settings.dropout)
+
+
+def _max_tokens(encoder: torch.nn.Module) -> int | None:
+    """Longest sequence with positions; RoBERTa's count from its padding id + 1."""
+    config = encoder.config
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0  # type: ignore[union-attr, operator]
+    return positions - int(offset)
+
+
+# Families whose position embeddings start behind the padding id, as in fairseq.
+_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"})
+
+
+def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport]:
+    """Make the output folder, or find that the same run is already there.
+
+    Returns the final reports when the run is complete, else nothing.
+
+    Raises:
+        UsageError: the folder holds a run and `resume` was not asked for, or another run.
+    """
+    out, run_file = plan.out, plan.out / RUN_FILE
+    if run_file.is_file():
+        if not resume:
+            raise UsageError(
+                f"{out} already holds a run; add --resume to go on with it, or choose another --out"
+            )
+        _check_same_run(run_file, plan.run)
+        if (out / MODEL_FOLDER).is_dir():
+            note(f"{out} is complete; nothing to do")
+            return final_reports(plan)
+    elif out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty and holds no run; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(run_file, json.dumps(dict(plan.run.raw), indent=1).encode())
+    missing = [spec.name for spec in plan.specs if spec.name not in plan.evaluation]
+    if missing:
+        note(
+            f"no {plan.run.evaluation.split} split is built for {', '.join(missing)}: trained, "
+            f"but not scored"
+        )
+    return []
+
+
+def _check_same_run(run_file: Path, run: Run) -> None:
+    before = json.loads(run_file.read_text("utf-8"))
+    now = json.loads(json.dumps(dict(run.raw)))
+    different = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    if different:
+        changes = "; ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in different)
+        raise UsageError(
+            f"{run_file.parent} holds another run ({changes}); resume with the same settings, or "
+            f"choose another --out"
+        )
