@@ -5,11 +5,11 @@ sentence map, C columns of the token map.
 
 Every loss is per example and already divided by the log of its number of outcomes, so that with
 uniform predictions it is 1 whatever the task (MUPPET, arXiv:2101.11038, section 3.2). Nothing here
-averages over examples: one place, the loop, divides by the number of examples of the whole
-optimizer step. Where the paper is silent we chose: a choice has as many outcomes as that example has
-options; a span as many as it has tokens, mean of start and end; a tag sequence is the mean over its
-scored tokens; of multi-label each label is a two-way outcome and the mean is taken; regression is
-not scaled, its target is moved to [0, 1] (as fairseq's GLUE recipe does for STS-B).
+averages over examples: one place, the loop, divides by the number of examples of the whole step.
+Where the paper is silent we chose: a choice has as many outcomes as that example has options; a
+span as many as it has tokens, mean of start and end; a tag sequence is the mean over its scored
+tokens; of multi-label each label is a two-way outcome and the mean is taken; regression is not
+scaled, its target is moved to [0, 1] (as fairseq's GLUE recipe does for STS-B).
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from muppet_zoo.console import note, progress
 from muppet_zoo.errors import UsageError
@@ -37,17 +39,32 @@ class TorchTrainer:
                 f"asked for; use --trainer deepspeed"
             )
         plan = make_plan(request)
-        if finished := prepare_out(plan, resume=request.resume):
-            return finished
-        model = make_model(plan)
-        engine = TorchEngine(model, request.run, default_device())
-        with progress() as display:
-            return train(engine, plan, display, trainer=self.name)
+        with run_lock(plan.out):
+            if finished := prepare_out(plan, resume=request.resume):
+                return finished
+            engine = TorchEngine(make_model(plan), request.run, default_device())
+            with progress() as display:
+                return train(engine, plan, display, trainer=self.name)
 
     def evaluate(self, request: EvalRequest) -> Sequence[TaskReport]:
         """Score a model folder; see `trainer_api.Trainer`."""
         with progress() as display:
             return evaluate_folder(request, display)
+
+
+@contextmanager
+def run_lock(out: Path) -> Iterator[None]:
+    """Keep a second training out of the folder.
+
+    The lock is the operating system's, so it ends with the process, however that ends.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out.parent / f".{out.name}.lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise UsageError(f"another training is running in {out}; wait for it or stop it") from None
 
 
 def make_model(plan: Plan) -> MultiTaskModel:

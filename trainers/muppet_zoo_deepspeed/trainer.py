@@ -1,0 +1,114 @@
+"""The DeepSpeed trainer: checks in this process, then one process per rank.
+
+A single rank runs in this very process; several are children that read the request from a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from muppet_zoo_torch.evaluate import evaluate_folder
+from muppet_zoo_torch.loop import final_reports, train
+from muppet_zoo_torch.plan import Plan, make_plan
+from muppet_zoo_torch.trainer import make_model, prepare_out, run_lock
+
+from muppet_zoo.console import progress
+from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.results import TaskReport
+from muppet_zoo.trainer_api import EvalRequest, TrainRequest
+from muppet_zoo_deepspeed.launch import free_port, rank_environment, run_ranks
+from muppet_zoo_deepspeed.settings import prepare_environment
+
+REQUEST_FILE = "request.json"
+
+
+class DeepSpeedTrainer:
+    """DeepSpeed with ZeRO stage 0 to 3, on CUDA devices or on the CPU."""
+
+    name = "deepspeed"
+
+    def train(self, request: TrainRequest) -> Sequence[TaskReport]:
+        """Train to the end; see `trainer_api.Trainer`."""
+        plan = make_plan(request)
+        with run_lock(plan.out):
+            if finished := prepare_out(plan, resume=request.resume):
+                return finished
+            prepare_environment(request.run, cuda=torch.cuda.is_available())
+            if request.num_processes == 1:
+                with _variables(rank_environment(0, 1, free_port())):
+                    _train_plan(plan)
+            else:
+                path = write_request(request)
+                run_ranks("muppet_zoo_deepspeed.worker", [str(path)], request.num_processes)
+            return final_reports(plan)
+
+    def evaluate(self, request: EvalRequest) -> Sequence[TaskReport]:
+        """Score a model folder; needs no DeepSpeed."""
+        with progress() as display:
+            return evaluate_folder(request, display)
+
+
+def write_request(request: TrainRequest) -> Path:
+    """The request as a file for `worker.py`."""
+    path = request.out / REQUEST_FILE
+    data = {
+        "run": dict(request.run.raw),
+        "out": str(request.out.resolve()),
+        "num_processes": request.num_processes,
+        "spec_dirs": [str(folder.resolve()) for folder in request.spec_dirs],
+    }
+    write_atomically(path, json.dumps(data, indent=1).encode())
+    return path
+
+
+def train_rank(request: TrainRequest) -> None:
+    """The work of the rank that the environment names."""
+    prepare_environment(request.run, cuda=torch.cuda.is_available())
+    _train_plan(make_plan(request))
+
+
+def _train_plan(plan: Plan) -> None:
+    with warnings.catch_warnings():
+        # DeepSpeed's own deprecations are nothing a user of a run can act on.
+        warnings.simplefilter("ignore")
+        from muppet_zoo_deepspeed.engine import DeepSpeedEngine
+
+        model = make_model(plan)
+        try:
+            engine = DeepSpeedEngine(model, plan.run, _device())
+            with progress(quiet=engine.rank != 0) as display:
+                train(engine, plan, display, trainer=DeepSpeedTrainer.name)
+            # Without it a rank may tear down the connection that another still reads from.
+            torch.distributed.barrier()
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def _variables(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables and put the old ones back."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
