@@ -34,7 +34,7 @@ from muppet_zoo.sources import RowSource
 from muppet_zoo.spec import TaskSpec
 
 if TYPE_CHECKING:
-    from muppet_zoo.encode import EncodedChunk, TokenizerSource
+    from muppet_zoo.encode import EncodedChunk, ExampleEncoder, TokenizerSource
 
 # A chunk is the unit of memory, a shard the unit of what a kill can cost. Both end by counts of
 # rows, characters, examples and tokens, which do not depend on time, threads or free memory.
@@ -110,6 +110,9 @@ def build_split(plan: SplitPlan, *, report: Report, stop: threading.Event) -> Sp
 
 
 def _build_locked(plan: SplitPlan, why: str, report: Report, stop: threading.Event) -> SplitResult:
+    from muppet_zoo.encode import ExampleEncoder
+
+    encoder = ExampleEncoder(plan.spec, plan.tokenizer, plan.max_tokens)
     # From here on the old data is no longer what the spec asks for; were it left complete, a
     # training after a failed build would take it for the new.
     (plan.folder / MANIFEST_NAME).unlink(missing_ok=True)
@@ -117,7 +120,7 @@ def _build_locked(plan: SplitPlan, why: str, report: Report, stop: threading.Eve
     if records:
         why = f"{why}; went on after {len(records)} finished shard{'s' * (len(records) > 1)}"
     status: Literal["built", "resumed"] = "resumed" if records else "built"
-    records += _write_shards(plan, records, report, stop)
+    records += _write_shards(plan, encoder, records, report, stop)
     manifest = _manifest(plan, records)
     write_atomically(plan.folder / MANIFEST_NAME, manifest.to_json().encode("utf-8"))
     _remove_others(plan, manifest)
@@ -203,14 +206,15 @@ def _locked(folder: Path, report: Report, stop: threading.Event) -> Iterator[Non
 
 
 def _write_shards(
-    plan: SplitPlan, before: list[ShardRecord], report: Report, stop: threading.Event
+    plan: SplitPlan,
+    encoder: ExampleEncoder,
+    before: list[ShardRecord],
+    report: Report,
+    stop: threading.Event,
 ) -> list[ShardRecord]:
     """The shards that follow `before`."""
-    from muppet_zoo.encode import ExampleEncoder
-
     start = before[-1].shard.next_row if before else 0
     labelled = plan.spec.source.splits[plan.role].labels
-    encoder = ExampleEncoder(plan.spec, plan.tokenizer, plan.max_tokens)
     records: list[ShardRecord] = []
     shard = _OpenShard(plan, len(before), start)
     num_rows = 0
@@ -221,15 +225,15 @@ def _write_shards(
             # A full shard is closed by the next chunk that has examples: what comes between (rows
             # that a filter drops) needs a shard to be counted in, and the last one has to exist.
             if shard.is_full and encoded.batch.num_rows:
-                records.append(shard.close(next_row=chunk[0][0]))
-                shard = _OpenShard(plan, len(before) + len(records), chunk[0][0])
+                records.append(shard.close())
+                shard = _OpenShard(plan, len(before) + len(records), shard.next_row)
             shard.add(chunk, encoded)
             num_rows += len(chunk)
             report("building", num_rows, shard.next_row)
             if stop.is_set():
                 raise StoppedError
         if shard.num_examples:
-            records.append(shard.close(next_row=shard.next_row))
+            records.append(shard.close())
         elif not before:
             raise _no_usable_rows(plan, shard.statistics)
     finally:
@@ -310,11 +314,11 @@ class _OpenShard:
         self._parts = [Statistics.merged([*self._parts, _statistics(chunk, encoded)])]
         self.next_row = chunk[-1][0] + 1
 
-    def close(self, *, next_row: int) -> ShardRecord:
+    def close(self) -> ShardRecord:
         """Make the shard count; SourceError when its rows were changed while they were read."""
         self._plan.source.check_unchanged()
         shard = self._writer.finish(
-            first_row=self._first_row, next_row=next_row, num_tokens=self._num_tokens
+            first_row=self._first_row, next_row=self.next_row, num_tokens=self._num_tokens
         )
         record = ShardRecord(shard=shard, statistics=self.statistics)
         write_atomically(self._path.with_suffix(".json"), record.to_json().encode("utf-8"))

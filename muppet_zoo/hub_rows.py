@@ -39,6 +39,8 @@ class HubRows:
     def rows(self, start: int, meter: Meter) -> NumberedRows:
         dataset = self._dataset
         row = min(start, len(dataset))
+        if row == len(dataset):
+            return
         rest = dataset.select(range(row, len(dataset))).with_format("arrow")
         for table in rest.iter(_BATCH_ROWS):
             yield from enumerate(table.to_pylist(), start=row)

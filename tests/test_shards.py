@@ -1,0 +1,206 @@
+"""Shards: what is written is what is read, by our reader and by the `datasets` library."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_zoo import KINDS, random_rows, spec_data, write_jsonl, write_spec, write_tokenizer
+
+from muppet_zoo import build_split
+from muppet_zoo.build import BuildOptions, build
+from muppet_zoo.encode import ExampleEncoder, TokenizerSource
+from muppet_zoo.errors import ShardError
+from muppet_zoo.shards import BuiltSplit, ShardWriter, open_task, verify
+from muppet_zoo.spec import TaskSpec
+from muppet_zoo.task_data import TaskData
+
+MAX_TOKENS = 16
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TokenizerSource:
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def built(
+    folder: Path, kind: str, rows: list[dict[str, Any]], tokenizer: TokenizerSource
+) -> tuple[TaskSpec, BuiltSplit]:
+    """A task of one split, built from `rows` under folder/out."""
+    data = spec_data("toy", kind)
+    data["source"]["splits"] = {"train": "train"}
+    spec = write_spec(folder, data)
+    write_jsonl(folder / "mirror/toy/train.jsonl", rows)
+    options = BuildOptions(mirror=folder / "mirror", max_tokens=MAX_TOKENS)
+    report = build([spec], tokenizer=tokenizer, out=folder / "out", options=options)
+    assert report.errors == ()
+    return spec, open_task(folder / "out", "toy", "train")
+
+
+def encoded(spec: TaskSpec, rows: list[Any], tokenizer: TokenizerSource) -> list[dict[str, Any]]:
+    chunk = ExampleEncoder(spec, tokenizer, MAX_TOKENS).encode(enumerate(rows), labelled=True)
+    examples: list[dict[str, Any]] = chunk.batch.to_pylist()
+    return examples
+
+
+def small(monkeypatch: pytest.MonkeyPatch, chunk: int, shard: int) -> None:
+    monkeypatch.setattr(build_split, "CHUNK_ROWS", chunk)
+    monkeypatch.setattr(build_split, "SHARD_EXAMPLES", shard)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 60), data=st.data())
+def test_reading_gives_what_the_encoder_made(
+    kind: str,
+    tokenizer: TokenizerSource,
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    count: int,
+    data: st.DataObject,
+) -> None:
+    rows = random_rows(kind, count, seed)
+    chunk, shard = data.draw(st.integers(1, 20)), data.draw(st.integers(1, 40))
+    with pytest.MonkeyPatch.context() as patch:
+        small(patch, chunk, shard)
+        spec, split = built(tmp_path_factory.mktemp("built"), kind, rows, tokenizer)
+    examples = encoded(spec, rows, tokenizer)
+    wanted = np.array(data.draw(st.lists(st.integers(0, count - 1), max_size=80)), dtype=np.int64)
+    compare(split, examples, wanted)
+    compare(split, examples, np.arange(count))
+
+
+def compare(split: TaskData, examples: list[dict[str, Any]], rows: Any) -> None:
+    options = [e["input_ids"] if isinstance(e["input_ids"][0], list) else [e["input_ids"]]
+               for e in examples]  # fmt: skip
+    np.testing.assert_array_equal(split.lengths, [max(map(len, o)) for o in options])
+    np.testing.assert_array_equal(split.num_sequences, [len(o) for o in options])
+    assert split.lengths.dtype == np.uint32
+    assert split.num_sequences.dtype == np.uint16
+    columns = split.take(rows)
+    chosen = [examples[i] for i in rows]
+    assert [ids.tolist() for ids in columns.sequences] == [o for i in rows for o in options[i]]
+    assert columns.num_sequences.tolist() == [len(options[i]) for i in rows]
+    starts = [s for e in chosen for s in np.atleast_1d(e["second_start"]).tolist()]
+    assert columns.second_start.tolist() == starts
+    targets = [np.asarray(target).tolist() for target in columns.target]
+    assert targets == [e["target"] for e in chosen]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_datasets_library_opens_every_shard(
+    tmp_path: Path, kind: str, tokenizer: TokenizerSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    small(monkeypatch, 7, 20)
+    rows = random_rows(kind, 50)
+    spec, split = built(tmp_path, kind, rows, tokenizer)
+    assert len(split.manifest.shards) > 1
+    found: list[dict[str, Any]] = []
+    for shard in split.manifest.shards:
+        found += datasets.Dataset.from_file(str(split.folder / shard.file)).to_list()
+    assert found == encoded(spec, rows, tokenizer)
+
+
+def test_token_ids_are_views_of_the_file(tmp_path: Path, tokenizer: TokenizerSource) -> None:
+    _, split = built(tmp_path, "single", random_rows("single", 5), tokenizer)
+    before = pa.total_allocated_bytes()
+    ids = split.take(np.arange(5)).sequences[0]
+    assert pa.total_allocated_bytes() == before
+    assert ids.dtype == np.uint16
+    assert not ids.flags.owndata
+    assert not ids.flags.writeable
+
+
+def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path) -> None:
+    words = [f"w{i}" for i in range(70_000)]
+    wide = write_tokenizer(tmp_path / "tokenizer", words)
+    _, split = built(tmp_path, "single", [{"text": "w69999", "label": 1}], wide)
+    ids = split.take(np.array([0])).sequences[0]
+    assert ids.dtype == np.uint32
+    assert ids[1] > 65535
+
+
+def test_other_columns_are_there_for_scoring(tmp_path: Path, tokenizer: TokenizerSource) -> None:
+    rows = random_rows("extractive_qa", 9)
+    _, split = built(tmp_path, "extractive_qa", rows, tokenizer)
+    some = np.array([8, 0])
+    assert split.column("context", some) == [rows[8]["context"], rows[0]["context"]]
+    assert split.column("answers", some) == [rows[i]["answers"]["text"] for i in (8, 0)]
+    assert split.column("row", some) == [8, 0]
+
+
+def test_the_manifest_counts_what_is_there(tmp_path: Path, tokenizer: TokenizerSource) -> None:
+    rows = random_rows("single", 200)
+    _, split = built(tmp_path, "single", rows, tokenizer)
+    manifest = split.manifest
+    assert manifest.num_source_rows == manifest.num_examples == split.num_examples == 200
+    assert manifest.num_tokens == split.lengths.sum() == sum(s.tokens for s in manifest.shards)
+    lengths, counts = np.unique(split.lengths, return_counts=True)
+    assert manifest.length_histogram == dict(zip(lengths.tolist(), counts.tolist(), strict=True))
+    names = ["bad", "good", "fine"]
+    labels = [names[row["label"]] for row in rows]
+    assert manifest.label_histogram == {name: labels.count(name) for name in sorted(names)}
+    assert manifest.tokenizer.vocab_size == tokenizer.vocab_size
+    for shard in manifest.shards:
+        data = (split.folder / shard.file).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == shard.sha256
+        assert len(data) == shard.num_bytes
+
+
+def test_rows_out_of_range_are_refused(tmp_path: Path, tokenizer: TokenizerSource) -> None:
+    _, split = built(tmp_path, "single", random_rows("single", 5), tokenizer)
+    for row in (-1, 5):
+        with pytest.raises(IndexError, match="rows are numbered from 0 to 4"):
+            split.take(np.array([row]))
+    assert list(split.take(np.array([], dtype=np.int64)).sequences) == []
+
+
+def test_what_is_not_built_says_what_is(tmp_path: Path, tokenizer: TokenizerSource) -> None:
+    built(tmp_path, "single", random_rows("single", 5), tokenizer)
+    with pytest.raises(ShardError, match=r"split test: not built in .* \(built: train\)"):
+        open_task(tmp_path / "out", "toy", "test")
+
+
+def test_damaged_shards_are_found(tmp_path: Path, tokenizer: TokenizerSource) -> None:
+    _, split = built(tmp_path, "single", random_rows("single", 5), tokenizer)
+    out, path = tmp_path / "out", split.folder / split.manifest.shards[0].file
+    assert verify(out, "toy", "train") == split.manifest
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
+    with pytest.raises(ShardError, match="its bytes are not the ones that were built"):
+        verify(out, "toy", "train")
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ShardError, match="bytes were built, found another size"):
+        _ = open_task(out, "toy", "train").lengths
+    path.write_bytes(b"\0" * len(whole))
+    with pytest.raises(ShardError, match=r"cannot be read|found 0"):
+        _ = open_task(out, "toy", "train").lengths
+    path.unlink()
+    with pytest.raises(ShardError, match=f"{path.name}: missing"):
+        _ = open_task(out, "toy", "train").lengths
+    with pytest.raises(ShardError, match=f"{path.name}: missing"):
+        verify(out, "toy", "train")
+
+
+def test_an_unfinished_shard_leaves_nothing(tmp_path: Path) -> None:
+    batch = pa.RecordBatch.from_pydict({"row": [1, 2]})
+    writer = ShardWriter(tmp_path / "a.arrow")
+    writer.write(batch)
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
+    writer = ShardWriter(tmp_path / "b.arrow")
+    writer.write(batch)
+    shard = writer.finish(first_row=0, next_row=2, num_tokens=5)
+    writer.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["b.arrow"]
+    assert (shard.rows, shard.num_bytes) == (2, (tmp_path / "b.arrow").stat().st_size)
