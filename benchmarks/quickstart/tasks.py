@@ -177,13 +177,13 @@ def word_in_context(world: World, draw: Draw) -> Row:
 
 
 def similarity(world: World, draw: Draw) -> Row:
-    """How alike two things are, from 0 to 1: 0.4 for the category, 0.4 opinion, 0.2 size."""
+    """How alike two things are: two points for the category, two for the opinion, one for size."""
     a = draw.one(world.nouns)
     b = draw.one(world.nouns_of(a.category) if draw.chance(0.4) else world.nouns)
     p, q = draw.one(world.adjectives), draw.one(world.adjectives)
-    tenths = 4 * (a.category == b.category) + 4 * (p.polarity == q.polarity)
-    tenths += 2 - abs(SIZES.index(a.size) - SIZES.index(b.size))
-    return {"first": f"a {p.word} {a.word}", "second": f"a {q.word} {b.word}", "score": tenths / 10}
+    score = 2.0 * (a.category == b.category) + 2.0 * (p.polarity == q.polarity)
+    score += 1.0 - abs(SIZES.index(a.size) - SIZES.index(b.size)) / 2
+    return {"first": f"a {p.word} {a.word}", "second": f"a {q.word} {b.word}", "score": score}
 
 
 def fitting_thing(world: World, draw: Draw) -> Row:

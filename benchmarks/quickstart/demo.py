@@ -1,0 +1,193 @@
+"""The whole path in under three minutes: what `make demo` runs.
+
+Fourteen small tasks teach a tiny encoder about an invented world. A fifteenth, with 120 labelled
+rows, is then fine-tuned twice: from random weights, and from that encoder. All else is equal, and
+several seeds show what is chance. Only public commands do the work; each is printed before it runs
+and can be typed as it stands. A demo that was interrupted goes on where it was: what is complete
+is skipped, and `train --resume` continues what is not.
+
+    python -m benchmarks.quickstart.demo --out runs/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from muppet_zoo.console import note, print_table, say
+from muppet_zoo.model_folder import MODEL_FOLDER
+from muppet_zoo.results import (
+    MeanInterval,
+    TaskReport,
+    compare,
+    mean_and_interval,
+    read_reports,
+    write_comparison_html,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = Path("benchmarks/quickstart")
+ENCODER = Path("task_specs/quickstart/tiny_encoder")
+TARGET = "qs_reviews"
+MAX_TOKENS = 64
+ARMS = {"scratch": "from random weights", "prefinetuned": "from the pre-finetuned encoder"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Scores on the target, by arm and seed, and the mixture's scores before and after."""
+
+    target: dict[str, list[TaskReport]]
+    mixture_before: list[TaskReport]
+    mixture_after: list[TaskReport]
+
+    def scores(self, arm: str) -> list[float]:
+        return [report.scores[report.headline] for report in self.target[arm]]
+
+    def gain(self) -> MeanInterval:
+        """Mean gain with its interval, over pairs of runs with equal seeds."""
+        pairs = zip(self.scores("scratch"), self.scores("prefinetuned"), strict=True)
+        return mean_and_interval([after - before for before, after in pairs])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default: 3; at least 2")
+    options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error("--seeds must be at least 2: one run says nothing about chance")
+    out = _from_root(options.out)
+    start = time.monotonic()
+    _run_commands(out, options.seeds)
+    result = _collect(out, options.seeds)
+    clear = _report(out, result, time.monotonic() - start)
+    return 0 if clear else 1
+
+
+def _run_commands(out: Path, num_seeds: int) -> None:
+    """Build, pre-finetune, score, and fine-tune both arms with every seed."""
+    data, prefinetuned = out / "data", out / "prefinetuned"
+    build = ["build", TARGET, "--mixture", "quickstart", "--tokenizer", str(ENCODER)]
+    _command(*build, "--max-tokens", str(MAX_TOKENS), "--out", str(data))
+    _train("prefinetune.yaml", prefinetuned, f"data={data}")
+    _command("eval", str(prefinetuned), "--data", str(data))
+    encoders = {
+        "scratch": (f"model.encoder={ENCODER}", "model.random_init=true"),
+        "prefinetuned": (f"model.encoder={prefinetuned / MODEL_FOLDER / 'encoder'}",),
+    }
+    for seed in range(num_seeds):
+        for arm, encoder in encoders.items():
+            changes = (f"data={data}", f"seed={seed}", *encoder)
+            _train("finetune.yaml", _finetuned(out, arm, seed), *changes)
+
+
+def _train(run_file: str, out: Path, *changes: str) -> None:
+    if (ROOT / out / MODEL_FOLDER).is_dir():
+        note(f"\n{out} is complete; remove the folder to train it anew")
+        return
+    settings = [part for change in changes for part in ("--set", change)]
+    _command("train", str(RUNS / run_file), "--out", str(out), "--resume", *settings)
+
+
+def _command(*arguments: str) -> None:
+    """Show and run one command of muppet-zoo; leave with its exit code when it fails."""
+    note(f"\n$ {shlex.join(['muppet-zoo', *arguments])}")
+    # Matrices of this size gain little from a second thread and lose much to a busy neighbour.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    code = subprocess.run(
+        [sys.executable, "-m", "muppet_zoo", *arguments], cwd=ROOT, env=environment, check=False
+    ).returncode
+    if code != 0:
+        note(f"the command above ended with exit code {code}; run the demo again to go on from it")
+        sys.exit(code)
+
+
+def _collect(out: Path, num_seeds: int) -> Result:
+    """Read what the trainings reported."""
+
+    def reports(folder: Path) -> list[TaskReport]:
+        return list(read_reports(ROOT / folder / "reports.jsonl").reports)
+
+    mixture = reports(out / "prefinetuned")
+    first, last = min(r.step or 0 for r in mixture), max(r.step or 0 for r in mixture)
+    return Result(
+        target={
+            arm: [reports(_finetuned(out, arm, seed))[-1] for seed in range(num_seeds)]
+            for arm in ARMS
+        },
+        mixture_before=[report for report in mixture if (report.step or 0) == first],
+        mixture_after=[report for report in mixture if (report.step or 0) == last],
+    )
+
+
+def _report(out: Path, result: Result, seconds: float) -> bool:
+    """Show the comparison, save it, and say whether the gain is clear."""
+    metric = result.target["scratch"][0].headline
+    rows = []
+    for arm, name in ARMS.items():
+        interval = mean_and_interval(result.scores(arm))
+        each = ", ".join(f"{score:.3f}" for score in result.scores(arm))
+        rows.append(
+            {
+                f"{TARGET}, fine-tuned": name,
+                metric: interval.mean,
+                "95% interval": f"{interval.low:.3f} to {interval.high:.3f}",
+                "each seed": each,
+            }
+        )
+    gain = result.gain()
+    clear = gain.low is not None and gain.low > 0
+    verdict = (
+        f"gain by pre-finetuning: {gain.mean:+.3f} {metric}, 95% interval {gain.low:+.3f} to "
+        f"{gain.high:+.3f} over {gain.num_values} seeds" + ("" if clear else ": NOT clear of zero")
+    )
+    say("")
+    print_table("The task that was left out of the mixture", rows, notes=[verdict])
+    _save(out, result, verdict, seconds)
+    say(f"\n{out / 'report.html'} and report.json hold all scores; {seconds:.0f} s in all")
+    return clear
+
+
+def _save(out: Path, result: Result, verdict: str, seconds: float) -> None:
+    target = compare(result.target["scratch"], result.target["prefinetuned"])
+    mixture = compare(result.mixture_before, result.mixture_after)
+    notes = [
+        f"{TARGET}, not in the mixture: before is fine-tuned {ARMS['scratch']}, after is "
+        f"fine-tuned {ARMS['prefinetuned']}; means over {result.gain().num_values} seeds.",
+        f"For {TARGET}, {verdict} (Student t, runs of equal seed paired).",
+        "All other tasks: before the first step of pre-finetuning, and after its last.",
+    ]
+    write_comparison_html(
+        ROOT / out / "report.html", "muppet-zoo quickstart", [*target, *mixture], notes
+    )
+    record = {
+        "target": TARGET,
+        "scores": {arm: result.scores(arm) for arm in ARMS},
+        "means": {arm: asdict(mean_and_interval(result.scores(arm))) for arm in ARMS},
+        "gain": asdict(result.gain()),
+        "comparison": [asdict(row) for row in (*target, *mixture)],
+        "seconds": round(seconds, 1),
+    }
+    (ROOT / out / "report.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+
+
+def _finetuned(out: Path, arm: str, seed: int) -> Path:
+    return out / "finetuned" / f"{arm}-seed{seed}"
+
+
+def _from_root(path: Path) -> Path:
+    """Commands run in the repository's root, so that they read as in the README."""
+    absolute = path.resolve()
+    return absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute
+
+
+if __name__ == "__main__":
+    sys.exit(main())
