@@ -111,7 +111,7 @@ def read_run(path: Path, changes: Sequence[str] = ()) -> Run:
     document = read_yaml(path)
     if findings := schema_findings(document, "run"):
         raise SpecError(findings)
-    data = _with_defaults(document.data, load_schema("run"))
+    data = with_defaults(document.data)
     data["data"] = _resolved(data["data"], path.parent)
     data["model"]["encoder"] = _encoder(data["model"]["encoder"], path.parent)
     if changes:
@@ -160,13 +160,17 @@ def parse_run(data: Mapping[str, Any]) -> Run:
     )
 
 
-def _with_defaults(data: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(
+    data: Mapping[str, Any], schema: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A run's plain data with every default that its schema states."""
+    schema = load_schema("run") if schema is None else schema
     filled = dict(data)
     for key, inner in schema.get("properties", {}).items():
         if key not in filled and "default" in inner:
             filled[key] = inner["default"]
         if isinstance(filled.get(key), dict):
-            filled[key] = _with_defaults(filled[key], inner)
+            filled[key] = with_defaults(filled[key], inner)
     return filled
 
 

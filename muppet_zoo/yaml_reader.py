@@ -1,15 +1,21 @@
 """YAML text → plain data, with the place of every key and value.
 
 Specs are written by many hands, so the reader is stricter than YAML: one document, keys only once,
-no aliases (they can unfold into gigabytes), no tags beyond JSON's types, a bounded size. It follows
-the YAML 1.2 core schema, in which `no` is a word and not a boolean; PyYAML's libyaml parser does
-the reading and `yamlcore` supplies the 1.2 rules, since PyYAML by itself stops at YAML 1.1.
-All problems that can be seen in one pass are reported together.
+no aliases (they can unfold into gigabytes), no tags, bounded size and depth. It follows the core
+schema of YAML 1.2, in which `no` is a word and not a boolean; PyYAML's libyaml parser does the
+reading and `yamlcore` supplies the 1.2 rules, since PyYAML by itself stops at YAML 1.1.
+
+It works on libyaml's events, not on its node tree: building that tree recurses in C, where deeply
+nested input ends the process, and the tree has lost where an alias stood. All problems that can be
+seen in one pass are reported together.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import re
+import stat
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,9 +32,8 @@ MAX_DEPTH = 20
 Place = tuple[int, int]  # line and column, from 1
 DataPath = tuple[str | int, ...]
 
-_PLAIN_TAGS = frozenset(
-    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")
-)
+# https://yaml.org/spec/1.2.2/#51-character-set
+_NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,30 +76,39 @@ def read_yaml(path: Path) -> Document:
         SpecError: with every problem found; the file cannot be used.
     """
     text = _read_text(path)
-    loader = None
+    loader = _loader_class()(text)
+    reader = _EventReader(path, loader)
+    data = None
     try:
-        loader = _loader_class()(text)
-        root = _compose(loader, path)
-        reader = _NodeReader(path, loader)
-        data = reader.read(root, ())
-    except _yaml().reader.ReaderError as error:
-        character = _character(error.character)
-        line = text[: text.find(character)].count("\n") + 1
-        message = f"the character U+{ord(character):04X} is not allowed in YAML"
-        raise _finding(path, line, 1, message) from error
+        data = reader.read_document()
     except _yaml().MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise _finding(path, line, column, _explain(error, text)) from error
+        reader.report(*_explain(error, text))
+    except _TooDeepError as error:
+        reader.report(error.place, error.data_path, f"nested deeper than {MAX_DEPTH} levels")
     finally:
-        if loader is not None:
-            loader.dispose()
-    if not reader.findings and not isinstance(data, dict):
-        kind = "a list" if isinstance(data, list) else f"the single value {data!r}"
-        reader.report(root, (), f"the file holds {kind}; a mapping of `key: value` is expected")
-    if reader.findings:
-        raise SpecError(reader.findings)
+        loader.dispose()
+    findings = reader.all_findings()
+    if not findings and not isinstance(data, dict):
+        kind = "a list" if isinstance(data, list) else f"the single value {json.dumps(data):.60}"
+        reader.report(
+            reader.values[()], (), f"the file holds {kind}; a mapping of `key: value` is expected"
+        )
+        findings = reader.all_findings()
+    if findings:
+        raise SpecError(findings)
     return Document(path=path, data=data, values=reader.values, keys=reader.keys)
+
+
+def parse_scalar(text: str) -> Any:
+    """One value as YAML reads it: `1e-4` a number, `true` a boolean, `no` a word."""
+    loader = _loader_class()(text)
+    try:
+        node = loader.get_single_node()
+        return loader.construct_object(node, deep=True) if node is not None else None
+    except (_yaml().YAMLError, ValueError, KeyError):
+        return text
+    finally:
+        loader.dispose()
 
 
 @cache
@@ -110,31 +124,35 @@ def _finding(path: Path, line: int, column: int, message: str) -> SpecError:
 
 def _read_text(path: Path) -> str:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for ever
+            raise _finding(path, 1, 1, "is not a regular file")
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise _finding(path, 1, 1, f"cannot be read: {error.strerror}") from error
     if len(raw) > MAX_FILE_BYTES:
         limit = MAX_FILE_BYTES // 1024
-        raise _finding(path, 1, 1, f"is larger than {limit} KiB; a spec is a page of YAML, not data")
+        raise _finding(
+            path, 1, 1, f"is larger than {limit} KiB; a spec is a page of YAML, not data"
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = raw[: error.start]
-        line = before.count(b"\n") + 1
-        column = error.start - (before.rfind(b"\n") + 1) + 1
+        line, column = _place_of_character(raw[: error.start].decode("utf-8"))
         message = f"byte 0x{raw[error.start]:02x} is not UTF-8; save the file as UTF-8"
         raise _finding(path, line, column, message) from error
     if not text.strip():
         raise _finding(path, 1, 1, "the file is empty; a mapping of `key: value` is expected")
+    if found := _NOT_YAML.search(text):
+        line, column = _place_of_character(text, found.start())
+        message = f"the character U+{ord(found[0]):04X} is not allowed in YAML"
+        raise _finding(path, line, column, message)
     return text
 
 
-def _compose(loader: Any, path: Path) -> yaml.Node:
-    root = loader.get_single_node()
-    if root is None:
-        raise _finding(path, 1, 1, "the file holds only comments; a mapping is expected")
-    return root  # type: ignore[no-any-return]
+def _place_of_character(text: str, index: int | None = None) -> Place:
+    before = text[:index]
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
 def _yaml() -> Any:
@@ -143,93 +161,162 @@ def _yaml() -> Any:
     return yaml
 
 
-def _character(character: int | str | bytes) -> str:
-    """ReaderError carries a code point, a character or a byte, by the way it was found."""
-    if isinstance(character, int):
-        return chr(character)
-    return character.decode("latin-1") if isinstance(character, bytes) else character
+def _place(mark: yaml.Mark) -> Place:
+    return mark.line + 1, mark.column + 1
 
 
-def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
-    problem = error.problem or "not readable as YAML"
-    mark = error.problem_mark
-    if "cannot start any token" in problem and mark is not None:
-        found = text.splitlines()[mark.line][mark.column : mark.column + 1]
-        if found == "\t":
-            return "a tab where YAML wants spaces; indent with spaces"
-        return f"a value cannot start with {found!r}; put it in quotes"
-    if "but found another document" in problem:
-        return "a second document starts here (`---`); one file holds one spec"
-    return f"not YAML: {error.context + ': ' if error.context else ''}{problem}"
+def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, DataPath, str]:
+    """Place and message of a syntax error, in words for people who do not know the parser."""
+    problem, context = error.problem or "not readable as YAML", error.context or ""
+    mark = error.problem_mark or error.context_mark
+    start = error.context_mark or mark
+    if mark is None:
+        return (1, 1), (), f"not YAML: {problem}"
+    lines = text.splitlines()
+    found = lines[mark.line][mark.column : mark.column + 1] if mark.line < len(lines) else ""
+    if "tab character" in problem or (found == "\t" and "cannot start any token" in problem):
+        return _place(mark), (), "a tab where YAML wants spaces; indent with spaces"
+    if "cannot start any token" in problem:
+        return _place(mark), (), f"a value cannot start with {found!r}; put it in quotes"
+    if "mapping values are not allowed" in problem:
+        message = "a ':' is not expected here; quote text that holds ': ', or mend the indentation"
+        return _place(mark), (), message
+    if "simple key" in context:
+        return _place(start), (), "a key is expected here, with ':' and a value"
+    if "unexpected end of stream" in problem and "quoted" in context:
+        return _place(start), (), "text in quotes starts here and is never closed"
+    if "did not find expected node content" in problem:
+        return _place(mark), (), "a value is expected here"
+    if "flow" in context and "did not find expected" in problem:
+        kind = "list" if "sequence" in context else "mapping"
+        wanted = "',' or ']'" if kind == "list" else "',' or '}'"
+        message = f"{wanted} is expected here, in the {kind} that starts on line {start.line + 1}"
+        return _place(mark), (), message
+    if "escape" in problem:
+        return _place(mark), (), f"{problem}; single quotes keep a backslash as it is"
+    where = f" {context} from line {start.line + 1}:" if context else ""
+    return _place(mark), (), f"not YAML:{where} {problem}"
 
 
-class _NodeReader:
-    """Walks the node tree once, keeping places and collecting problems."""
+class _TooDeepError(Exception):
+    """Stops the reading: libyaml needs minutes for a hundred thousand open brackets."""
+
+    def __init__(self, place: Place, data_path: DataPath) -> None:
+        self.place, self.data_path = place, data_path
+
+
+class _EventReader:
+    """Walks the parser's events once, keeping places and collecting problems."""
 
     def __init__(self, path: Path, loader: Any) -> None:
         self.path = path
-        self.loader = loader
         self.values: dict[DataPath, Place] = {}
         self.keys: dict[DataPath, Place] = {}
-        self.findings: list[Finding] = []
-        self._seen: set[int] = set()
+        self._loader = loader
+        self._yaml = _yaml()
+        self._findings: list[Finding] = []
+        self._aliases: list[tuple[Place, DataPath, str]] = []
 
-    def report(self, node: yaml.Node, data_path: DataPath, message: str) -> None:
-        line, column = _place(node)
-        self.findings.append(
+    def report(self, place: Place, data_path: DataPath, message: str) -> None:
+        line, column = place
+        self._findings.append(
             Finding(
                 path=self.path, line=line, column=column, field=dotted(data_path), message=message
             )
         )
 
-    def read(self, node: yaml.Node, data_path: DataPath) -> Any:
-        """The plain value of `node`; None where a problem was reported."""
-        self.values[data_path] = _place(node)
-        if id(node) in self._seen:
-            self.report(node, data_path, "anchors and aliases (& and *) are not allowed; write it out")
-            return None
-        self._seen.add(id(node))
-        if len(data_path) > MAX_DEPTH:
-            self.report(node, data_path[:3], f"nested deeper than {MAX_DEPTH} levels")
-            return None
-        if node.tag not in _PLAIN_TAGS:
-            self.report(node, data_path, f"the tag {node.tag} is not allowed; specs are plain data")
-            return None
-        if node.id == "mapping":
-            return self._read_mapping(node, data_path)
-        if node.id == "sequence":
-            return [self.read(item, (*data_path, i)) for i, item in enumerate(node.value)]
-        return self._read_scalar(node, data_path)
+    def all_findings(self) -> list[Finding]:
+        """What was reported, with the aliases of the file as one finding."""
+        if self._aliases:
+            place, data_path, name = self._aliases[0]
+            more = f" (and {len(self._aliases) - 1} more below)" if len(self._aliases) > 1 else ""
+            message = f"the alias *{name}{more}; anchors and aliases are not allowed, write it out"
+            self.report(place, data_path, message)
+            self._aliases = []
+        return self._findings
 
-    def _read_mapping(self, node: yaml.Node, data_path: DataPath) -> dict[str, Any]:
+    def read_document(self) -> Any:
+        """The plain data of the only document; None where a problem was reported."""
+        self._loader.get_event()  # stream start
+        if isinstance(self._loader.get_event(), self._yaml.StreamEndEvent):
+            self.report((1, 1), (), "the file holds only comments; a mapping is expected")
+            return None
+        data = self._read(self._loader.get_event(), ())
+        self._loader.get_event()  # document end
+        after = self._loader.get_event()
+        if not isinstance(after, self._yaml.StreamEndEvent):
+            message = "a second document starts here (`---`); one file holds one spec"
+            self.report(_place(after.start_mark), (), message)
+        return data
+
+    def _read(self, event: yaml.Event, data_path: DataPath) -> Any:
+        place = self.values[data_path] = _place(event.start_mark)
+        if isinstance(event, self._yaml.AliasEvent):
+            self._aliases.append((place, data_path, event.anchor))
+            return None
+        if event.tag not in (None, "!"):
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self.report(place, data_path, f"the tag {tag} is not allowed; a spec is plain data")
+            self._skip(event)
+            return None
+        if isinstance(event, self._yaml.ScalarEvent):
+            return self._read_scalar(event, data_path)
+        if len(data_path) == MAX_DEPTH:
+            raise _TooDeepError(place, data_path[:3])
+        if isinstance(event, self._yaml.MappingStartEvent):
+            return self._read_mapping(data_path)
+        return self._read_sequence(data_path)
+
+    def _read_mapping(self, data_path: DataPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
-        first_line: dict[str, int] = {}
-        for key_node, value_node in node.value:
-            if key_node.id != "scalar":
-                self.report(key_node, data_path, "a key must be text, not a list or mapping")
-                continue
+        while not isinstance(event := self._loader.get_event(), self._yaml.MappingEndEvent):
+            place = _place(event.start_mark)
             # A key counts as written: `0:` is the text "0", which is how JSON Schema sees it.
-            key = str(key_node.value)
-            if key in first_line:
-                message = f"the key '{key}' stands twice; it is first on line {first_line[key]}"
-                self.report(key_node, (*data_path, key), message)
+            key = event.value if isinstance(event, self._yaml.ScalarEvent) else None
+            if key is not None and key not in result:
+                self.keys[(*data_path, key)] = place
+                result[key] = self._read(self._loader.get_event(), (*data_path, key))
                 continue
-            first_line[key] = key_node.start_mark.line + 1
-            self.keys[(*data_path, key)] = _place(key_node)
-            result[key] = self.read(value_node, (*data_path, key))
+            if key is not None:
+                first_line, _ = self.keys[(*data_path, key)]
+                message = f"the key '{key}' stands twice; it is first on line {first_line}"
+                self.report(place, (*data_path, key), message)
+            elif isinstance(event, self._yaml.AliasEvent):
+                self._aliases.append((place, data_path, event.anchor))
+            else:
+                self.report(place, data_path, "a key is one word, not a list or a mapping")
+            self._skip(event)
+            self._skip(self._loader.get_event())
         return result
 
-    def _read_scalar(self, node: yaml.Node, data_path: DataPath) -> Any:
+    def _read_sequence(self, data_path: DataPath) -> list[Any]:
+        result: list[Any] = []
+        while not isinstance(event := self._loader.get_event(), self._yaml.SequenceEndEvent):
+            result.append(self._read(event, (*data_path, len(result))))
+        return result
+
+    def _read_scalar(self, event: yaml.ScalarEvent, data_path: DataPath) -> Any:
+        kind = self._yaml.ScalarNode
+        tag = self._loader.resolve(kind, event.value, event.implicit)
         try:
-            value = self.loader.construct_object(node)
+            value = self._loader.construct_object(kind(tag, event.value))
         except (ValueError, OverflowError):  # e.g. an integer of ten thousand digits
-            self.report(node, data_path, "a number that cannot be represented")
+            self.report(self.values[data_path], data_path, "a number that cannot be represented")
             return None
         if isinstance(value, float) and not math.isfinite(value):
-            self.report(node, data_path, f"{node.value} is not a finite number; quote it if it is text")
+            message = f"{event.value} is not a finite number; quote it if it is text"
+            self.report(self.values[data_path], data_path, message)
             return None
         return value
 
-
-def _place(node: yaml.Node) -> Place:
-    return node.start_mark.line + 1, node.start_mark.column + 1
+    def _skip(self, event: yaml.Event) -> None:
+        """Pass over what `event` opens."""
+        depth = 0
+        while True:
+            depth += isinstance(event, self._yaml.CollectionStartEvent)
+            depth -= isinstance(event, self._yaml.CollectionEndEvent)
+            if depth == 0:
+                return
+            if depth > MAX_DEPTH:
+                raise _TooDeepError(_place(event.start_mark), ())
+            event = self._loader.get_event()
