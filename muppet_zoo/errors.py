@@ -109,12 +109,33 @@ class MissingExtraError(UsageError):
         )
 
 
+def near_matches(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three known names that look like `name`, nearest first; case does not count."""
+    names: dict[str, list[str]] = {}
+    for option in sorted(set(known)):
+        names.setdefault(option.casefold(), []).append(option)
+    near = difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.6)
+    return [option for folded in near for option in names[folded]][:3]
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for near matches, else `; known: …` when that list is short."""
     names = sorted(set(known))
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    near = near_matches(name, names)
     if near:
         return "; did you mean " + " or ".join(f"'{match}'" for match in near) + "?"
     if names and len(names) <= 12:
         return "; known: " + ", ".join(names)
     return ""
+
+
+def allowed(name: str, options: Iterable[str]) -> str:
+    """`; allowed: a, b, c`, and after it the nearest match if there is one.
+
+    A list too long to read is left out where a near match says enough.
+    """
+    names = list(dict.fromkeys(options))
+    near = near_matches(name, names)
+    listed = "; allowed: " + ", ".join(names) if len(names) <= 12 or not near else ""
+    meant = "; did you mean " + " or ".join(f"'{match}'" for match in near) + "?" if near else ""
+    return listed + meant

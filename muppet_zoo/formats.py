@@ -60,6 +60,7 @@ class MultipleChoice:
     """A context with two or more options; every option is read with the context, none is cut."""
 
     format: ClassVar[str] = "multiple_choice"
+    list_fields: ClassVar[frozenset[str]] = frozenset({"choices"})
     context: Template
     choices: str | tuple[Template, ...]
 
@@ -107,6 +108,7 @@ class Tokens:
     """A sentence that is already split into words, one label each."""
 
     format: ClassVar[str] = "tokens"
+    list_fields: ClassVar[frozenset[str]] = frozenset({"tokens"})
     tokens: str
 
     def columns(self) -> tuple[str, ...]:

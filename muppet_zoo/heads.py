@@ -217,6 +217,7 @@ class MultipleChoice:
     type: ClassVar[str] = "multiple_choice"
     formats: ClassVar[frozenset[str]] = frozenset({"multiple_choice"})
     target_kinds: ClassVar[frozenset[str]] = frozenset({"label", "integer", "string", "boolean"})
+    list_fields: ClassVar[frozenset[str]] = frozenset({"keys"})
     target: str
     keys: str | tuple[str, ...] | None = None
     shared_head: str | None = "multiple_choice"
@@ -272,6 +273,7 @@ class Span:
     type: ClassVar[str] = "span"
     formats: ClassVar[frozenset[str]] = frozenset({"extractive_qa"})
     target_kinds: ClassVar[frozenset[str]] = frozenset({"strings"})
+    list_fields: ClassVar[frozenset[str]] = frozenset({"answer_starts"})
     answers: str
     answer_starts: str
     shared_head: str | None = "span"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from muppet_zoo.errors import Finding, SpecError
-from muppet_zoo.validation import schema_findings
+from muppet_zoo.errors import Finding, SpecError, allowed
+from muppet_zoo.validation import SchemaCheck, check_schema
 from muppet_zoo.yaml_reader import Document
 
 
@@ -43,7 +44,8 @@ def parse_mixture(document: Document) -> Mixture:
     Raises:
         SpecError: with every finding.
     """
-    findings = schema_findings(document, "mixture") or _cross_checks(document)
+    schema = check_schema(document, "mixture")
+    findings = [*schema.findings, *_cross_findings(document, schema)]
     if findings:
         raise SpecError(findings)
     data = document.data
@@ -59,22 +61,21 @@ def parse_mixture(document: Document) -> Mixture:
     )
 
 
-def _cross_checks(document: Document) -> list[Finding]:
-    data, findings = document.data, []
-    if document.path.stem != data["name"]:
+def _cross_findings(document: Document, schema: SchemaCheck) -> Iterator[Finding]:
+    data = document.data
+    if schema.intact("name") and document.path.stem != data["name"]:
         message = (
             f"found '{data['name']}', but the file is {document.path.name}; both must be equal"
         )
-        findings.append(document.finding(("name",), message))
-    weights = data.get("rates", {}).get("weights")
-    if weights is None:
-        return findings
+        yield document.finding(("name",), message)
+    weights = data.get("rates", {}).get("weights") if schema.intact("rates") else None
+    if weights is None or not schema.intact("tasks"):
+        return
     for task in weights:
         if task not in data["tasks"]:
-            message = f"'{task}' is weighted, but is not one of this mixture's tasks"
-            findings.append(document.finding(("rates", "weights", task), message, at_key=True))
+            message = f"'{task}' is not one of this mixture's tasks{allowed(task, data['tasks'])}"
+            yield document.finding(("rates", "weights", task), message, at_key=True)
     missing = [task for task in data["tasks"] if task not in weights]
     if missing:
-        message = f"no weight for {', '.join(missing)}; explicit rates name every task"
-        findings.append(document.finding(("rates", "weights"), message))
-    return findings
+        message = f"no weight is given for {', '.join(missing)}; explicit rates name every task"
+        yield document.finding(("rates", "weights"), message)

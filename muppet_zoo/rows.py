@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 Columns = dict[str, str]  # column path -> declared type
 
 
-class RowProblem(Exception):
+class RowProblem(Exception):  # noqa: N818 - it is caught and listed, seldom raised to a user
     """This row cannot be used; the builder adds task, split and row number."""
 
 
@@ -91,13 +91,20 @@ def _parse(text: str) -> Iterator[tuple[str, str | None]]:
     try:
         parsed = list(string.Formatter().parse(text))
     except ValueError as error:
-        raise ValueError(f"{text!r} is no template: {error}; write {{{{ for a literal brace") from None
+        raise ValueError(
+            f"a brace is not closed: {error}; write {{{{ and }}}} for literal ones"
+        ) from None
     for literal, column, format_spec, conversion in parsed:
         if column is None:
             yield literal, None
             continue
         if format_spec or conversion or not all(p.isidentifier() for p in column.split(".")):
-            raise ValueError(f"placeholder {{{column}}} is not a plain column name")
+            written = column + (f"!{conversion}" if conversion else "")
+            written += f":{format_spec}" if format_spec else ""
+            raise ValueError(
+                f"the placeholder {{{written}}} is not a column name; "
+                f"write {{column}}, or {{{{ and }}}} for literal braces"
+            )
         yield literal, column
 
 
@@ -115,16 +122,17 @@ class Rename:
         return tuple(self.columns)
 
     def leaves(self, columns: Columns) -> Columns:
-        renamed = {}
+        moved = {}
         for path, kind in columns.items():
-            head, dot, tail = path.partition(".")
-            renamed[self.columns.get(head, head) + dot + tail] = kind
-        return renamed
+            outer, dot, inner = path.partition(".")
+            if outer in self.columns:
+                moved[self.columns[outer] + dot + inner] = kind
+        return {**_without(columns, *self.columns, *self.columns.values()), **moved}
 
     def apply(self, row: Row) -> Iterator[Row]:
-        for old in self.columns:
-            get_path(row, old)
-        yield {self.columns.get(name, name): value for name, value in row.items()}
+        moved = {new: get_path(row, old) for old, new in self.columns.items()}
+        gone = {*self.columns, *moved}
+        yield {**{name: value for name, value in row.items() if name not in gone}, **moved}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +148,14 @@ class Pick:
         return (self.column,)
 
     def leaves(self, columns: Columns) -> Columns:
-        kind = columns.get(self.column, "any")
-        return {**columns, self.into: kind if self.index is None else _element(kind)}
+        if self.index is not None:
+            return _with(columns, {self.into: _element(columns.get(self.column, "any"))})
+        fields = {
+            self.into + path.removeprefix(self.column): kind
+            for path, kind in columns.items()
+            if path == self.column or path.startswith(f"{self.column}.")
+        }
+        return _with(columns, fields or {self.into: "any"})
 
     def apply(self, row: Row) -> Iterator[Row]:
         if self.index is None:
@@ -149,7 +163,9 @@ class Pick:
             return
         values = get_list(row, self.column)
         if not -len(values) <= self.index < len(values):
-            raise RowProblem(f"column '{self.column}' has {len(values)} elements, no [{self.index}]")
+            raise RowProblem(
+                f"column '{self.column}' has {len(values)} elements, no [{self.index}]"
+            )
         yield {**row, self.into: values[self.index]}
 
 
@@ -165,7 +181,7 @@ class Join:
         return self.template.columns
 
     def leaves(self, columns: Columns) -> Columns:
-        return {**columns, self.into: "string"}
+        return _with(columns, {self.into: "string"})
 
     def apply(self, row: Row) -> Iterator[Row]:
         yield {**row, self.into: self.template.render(row)}
@@ -184,13 +200,15 @@ class MapValues:
 
     def leaves(self, columns: Columns) -> Columns:
         kinds = {_kind(value) for value in self.values.values()}
-        return {**columns, self.column: kinds.pop() if len(kinds) == 1 else "any"}
+        return _with(columns, {self.column: kinds.pop() if len(kinds) == 1 else "any"})
 
     def apply(self, row: Row) -> Iterator[Row]:
         key = spelled(get_path(row, self.column))
         if key not in self.values:
             allowed = ", ".join(self.values)
-            raise RowProblem(f"column '{self.column}' holds {key!r}, which is not one of: {allowed}")
+            raise RowProblem(
+                f"column '{self.column}' holds {key!r}, which is not one of: {allowed}"
+            )
         yield {**row, self.column: self.values[key]}
 
 
@@ -237,13 +255,15 @@ class Explode:
     """One new row per element of a list column; several lists are walked together."""
 
     op: ClassVar[str] = "explode"
+    list_fields: ClassVar[frozenset[str]] = frozenset({"columns"})
     columns: Mapping[str, str]
 
     def needs(self) -> tuple[str, ...]:
         return tuple(self.columns)
 
     def leaves(self, columns: Columns) -> Columns:
-        return {**columns, **{n: _element(columns.get(o, "any")) for o, n in self.columns.items()}}
+        elements = {new: _element(columns.get(old, "any")) for old, new in self.columns.items()}
+        return _with(columns, elements)
 
     def apply(self, row: Row) -> Iterator[Row]:
         lists = {new: get_list(row, old) for old, new in self.columns.items()}
@@ -280,6 +300,16 @@ def _holds(row: Row, column: str, values: tuple[Any, ...]) -> bool:
     found = get_path(row, column)
     # 1 == True in Python; a filter on the number 1 must not catch the boolean.
     return any(found == value and type(found) is type(value) for value in values)
+
+
+def _without(columns: Columns, *names: str) -> Columns:
+    """All columns but these, and but the fields inside these."""
+    return {path: kind for path, kind in columns.items() if path.partition(".")[0] not in names}
+
+
+def _with(columns: Columns, new: Columns) -> Columns:
+    """These columns put in, in place of any of the same name with the fields inside."""
+    return {**_without(columns, *(path.partition(".")[0] for path in new)), **new}
 
 
 def _element(kind: str) -> str:

@@ -1,26 +1,25 @@
-"""TaskSpec: one labelled dataset as a frozen record, and the checks that a schema cannot say.
+"""TaskSpec: one labelled dataset as a frozen record.
 
-`parse_task_spec` turns a document into a record or into findings, all of them at once. The checks
-here need one spec and no data; those that need several specs are in `zoo.py`.
+`parse_task_spec` turns a document into a record or into findings, all of them at once: those of the
+schema (`validation.py`) and those that a schema cannot say (`spec_checks.py`). Checks that need
+several specs are in `zoo.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muppet_zoo.errors import Finding, SpecError, suggest
-from muppet_zoo.formats import FORMATS, Format, MultipleChoice
-from muppet_zoo.heads import HEADS, Generation, Head, Regression
-from muppet_zoo.heads import MultipleChoice as MultipleChoiceHead
-from muppet_zoo.metrics import METRICS
-from muppet_zoo.rows import OPERATIONS, Columns, RowOperation, Template
-from muppet_zoo.validation import schema_findings
-from muppet_zoo.yaml_reader import DataPath, Document
-
-_TEMPLATE_KEYS = frozenset({"text", "first", "second", "question", "template"})
+from muppet_zoo.errors import SpecError
+from muppet_zoo.formats import FORMATS, Format
+from muppet_zoo.heads import HEADS, Head
+from muppet_zoo.rows import OPERATIONS, RowOperation
+from muppet_zoo.spec_checks import cross_findings
+from muppet_zoo.spec_fields import record_of
+from muppet_zoo.validation import check_schema
+from muppet_zoo.yaml_reader import Document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,40 +77,14 @@ def parse_task_spec(document: Document) -> TaskSpec:
     """The record of a spec file.
 
     Raises:
-        SpecError: with every finding of the schema and, where it holds, of the cross-checks.
+        SpecError: with every finding of the schema, and those cross-checks of `spec_checks` whose
+            part of the file the schema finds nothing wrong with.
     """
-    findings = schema_findings(document, "task_spec") or list(_template_findings(document))
+    schema = check_schema(document, "task_spec")
+    findings = [*schema.findings, *cross_findings(document, schema)]
     if findings:
         raise SpecError(findings)
-    spec = _build(document)
-    findings = [document.finding(path, message) for path, message in _cross_checks(spec)]
-    if findings:
-        raise SpecError(findings)
-    return spec
-
-
-def _template_findings(document: Document) -> Iterator[Finding]:
-    for path, text in _templates(document.data):
-        try:
-            Template(text)
-        except ValueError as error:
-            yield document.finding(path, str(error))
-
-
-def _templates(data: Mapping[str, Any]) -> Iterator[tuple[DataPath, str]]:
-    for i, operation in enumerate(data.get("rows", [])):
-        if "template" in operation:
-            yield ("rows", i, "template"), operation["template"]
-    inputs = data["inputs"]
-    for key in ("text", "first", "second", "question"):
-        if key in inputs:
-            yield ("inputs", key), inputs[key]
-    if inputs["format"] == "multiple_choice":
-        yield ("inputs", "context"), inputs["context"]
-        if isinstance(inputs["choices"], list):
-            yield from ((("inputs", "choices", i), t) for i, t in enumerate(inputs["choices"]))
-    if data["head"]["type"] == Generation.type:
-        yield ("head", "target"), data["head"]["target"]
+    return _build(document)
 
 
 def _build(document: Document) -> TaskSpec:
@@ -120,9 +93,9 @@ def _build(document: Document) -> TaskSpec:
     return TaskSpec(
         **{key: data[key] for key in kept},
         source=_source(data["source"], document.path.parent),
-        rows=tuple(_operation(raw) for raw in data.get("rows", [])),
-        inputs=_inputs(data["inputs"]),
-        head=_head(data["head"]),
+        rows=tuple(record_of(OPERATIONS[raw["op"]], raw) for raw in data.get("rows", [])),
+        inputs=record_of(FORMATS[data["inputs"]["format"]], data["inputs"]),
+        head=record_of(HEADS[data["head"]["type"]], data["head"]),
         metrics=tuple(data["metrics"]),
         on_bad_row=data.get("on_bad_row", "error"),
         languages=tuple(data["languages"]),
@@ -153,108 +126,3 @@ def _split(value: str | Mapping[str, Any]) -> Split:
             carve_seed=value.get("seed", 0),
         )
     return Split(split=value["split"], labels=value.get("labels", True))
-
-
-def _operation(data: Mapping[str, Any]) -> RowOperation:
-    fields = {key: _frozen(key, value) for key, value in data.items() if key != "op"}
-    return OPERATIONS[data["op"]](**fields)
-
-
-def _inputs(data: Mapping[str, Any]) -> Format:
-    fields = {key: _frozen(key, value) for key, value in data.items() if key != "format"}
-    if data["format"] == MultipleChoice.format:
-        fields["context"] = Template(data["context"])
-        if isinstance(data["choices"], list):
-            fields["choices"] = tuple(Template(choice) for choice in data["choices"])
-    return FORMATS[data["format"]](**fields)
-
-
-def _head(data: Mapping[str, Any]) -> Head:
-    fields = {key: _frozen(key, value) for key, value in data.items() if key != "type"}
-    if data["type"] == Generation.type:
-        fields["target"] = Template(data["target"])
-    return HEADS[data["type"]](**fields)
-
-
-def _frozen(key: str, value: Any) -> Any:
-    if key in _TEMPLATE_KEYS:
-        return Template(value)
-    return tuple(value) if isinstance(value, list) else value
-
-
-# --- cross-checks: what the schema cannot say ------------------------------------------------
-
-
-def _cross_checks(spec: TaskSpec) -> Iterator[tuple[DataPath, str]]:
-    if spec.path.stem != spec.name:
-        yield ("name",), f"found '{spec.name}', but the file is {spec.path.name}; both must be equal"
-    yield from _check_source(spec.source)
-    columns: Columns = dict(spec.source.columns)
-    for i, operation in enumerate(spec.rows):
-        for column in operation.needs():
-            yield from _check_column(("rows", i), column, columns)
-        columns = operation.leaves(columns)
-    for column in spec.inputs.columns():
-        yield from _check_column(("inputs",), column, columns)
-    for column in spec.head.columns():
-        yield from _check_column(("head",), column, columns)
-    yield from _check_head(spec, columns)
-    for i, name in enumerate(spec.metrics):
-        if spec.head.type not in METRICS[name].heads:
-            suited = [m.name for m in METRICS.values() if spec.head.type in m.heads]
-            yield (
-                ("metrics", i),
-                f"{name} does not score a {spec.head.type} head; allowed: {', '.join(suited)}",
-            )
-
-
-def _check_source(source: Source) -> Iterator[tuple[DataPath, str]]:
-    for role, split in source.splits.items():
-        if source.files and split.split not in source.files:
-            message = f"no file is given for split '{split.split}'{suggest(split.split, source.files)}"
-            yield ("source", "splits", role), message
-        if split.carve_percent and role.startswith("train"):
-            yield ("source", "splits", role), "a training role cannot be carved; carve the others"
-    named = {split.split for split in source.splits.values()}
-    for name, file in source.files.items():
-        if name not in named:
-            yield ("source", "files", name), f"split '{name}' is used by no role in `splits`"
-        inside = (source.root / file).resolve().is_relative_to(source.root.resolve())
-        if Path(file).is_absolute() or not inside:
-            yield ("source", "files", name), f"'{file}' leaves the spec's folder; keep data beside it"
-        elif not (source.root / file).is_file():
-            yield ("source", "files", name), f"no such file: {file}"
-
-
-def _check_column(
-    path: DataPath, column: str, columns: Mapping[str, str]
-) -> Iterator[tuple[DataPath, str]]:
-    outer = {known.rpartition(".")[0] for known in columns}
-    opaque = any(columns.get(column[:i]) == "any" for i, c in enumerate(column) if c == ".")
-    if column not in columns and column not in outer and not opaque:
-        near = suggest(column, columns) or "; known: " + ", ".join(sorted(columns))
-        yield path, f"'{column}' is not a column here{near}"
-
-
-def _check_head(spec: TaskSpec, columns: Mapping[str, str]) -> Iterator[tuple[DataPath, str]]:
-    head = spec.head
-    if spec.inputs.format not in head.formats:
-        allowed = ", ".join(sorted(head.formats))
-        yield (
-            ("head", "type"),
-            f"a {head.type} head does not read the format {spec.inputs.format}; it reads: {allowed}",
-        )
-    kind = columns.get(head.target) if isinstance(head.target, str) else None
-    if kind not in (None, "any") and kind not in head.target_kinds:
-        allowed = ", ".join(sorted(head.target_kinds))
-        yield ("head",), f"column '{head.target}' is of type {kind}; a {head.type} target is {allowed}"
-    if isinstance(head, Regression) and head.range[0] >= head.range[1]:
-        yield ("head", "range"), f"{list(head.range)} is no range; the lowest value comes first"
-    if isinstance(head, MultipleChoiceHead) and isinstance(spec.inputs, MultipleChoice):
-        options, keys = spec.inputs.choices, head.keys
-        if isinstance(options, tuple) and isinstance(keys, tuple) and len(options) != len(keys):
-            yield ("head", "keys"), f"{len(keys)} keys for {len(options)} options"
-    labels = [label.strip().casefold() for label in getattr(head, "labels", ())]
-    for i, label in enumerate(labels):
-        if label in labels[:i]:
-            yield ("head", "labels", i), f"'{label}' differs from another label only in case or spaces"

@@ -1,23 +1,27 @@
 """A document against its JSON Schema, with messages a contributor can act on.
 
-`jsonschema` does the checking; this module only turns its errors into findings that say what was
-found, what is allowed and which known word is nearest.
+`jsonschema` does the checking; this module only turns its errors into findings that stand at the
+faulty key or value and say what was found, what is allowed and which known word is nearest. What a
+pattern means is written beside it in the schema (`patternErrorMessage`), where editors read it too.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from muppet_zoo.errors import Finding, suggest
+from muppet_zoo.errors import Finding, allowed, near_matches
 from muppet_zoo.yaml_reader import DataPath, Document
 
 if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
+
+SchemaError = Any  # jsonschema's ValidationError, whose stubs allow a mark "unset" in every field
 
 _TYPES = {
     "object": "a mapping",
@@ -28,6 +32,37 @@ _TYPES = {
     "boolean": "true or false",
     "null": "null",
 }
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}
+_UNITS = {"Items": "entries", "Length": "characters", "Properties": "entries"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Problem:
+    """A message for one place. `harmless` problems leave the value at `path` usable."""
+
+    path: DataPath
+    message: str
+    at_key: bool = False
+    harmless: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaCheck:
+    """What a schema says of a document: findings in file order, and the paths that are unusable."""
+
+    findings: list[Finding]
+    broken: frozenset[DataPath]
+
+    def intact(self, *path: str | int) -> bool:
+        """Whether the value at `path`, and all below it, is as the schema wants it."""
+        return not any(
+            broken[: len(path)] == path[: len(broken)] for broken in self.broken
+        )  # a problem above the path or below it
 
 
 @cache
@@ -39,128 +74,187 @@ def load_schema(name: str) -> dict[str, Any]:
 
 
 @cache
-def _validator(name: str) -> Draft202012Validator:
+def _validator(name: str) -> Validator:
     from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import extend
 
-    return Draft202012Validator(load_schema(name))
+    def whole_pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[SchemaError]:
+        # `$` lets a final line break pass in Python, though not in JSON Schema's dialect.
+        if isinstance(value, str) and not re.search(pattern.replace("$", r"\Z"), value):
+            yield ValidationError("no match")
+
+    # A number like 64.0 is an integer to JSON Schema, but not to what reads the spec.
+    types = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    strict: Any = extend(  # type: ignore[no-untyped-call]
+        Draft202012Validator, {"pattern": whole_pattern}, type_checker=types
+    )
+    validator: Validator = strict(load_schema(name))
+    return validator
+
+
+def check_schema(document: Document, schema_name: str) -> SchemaCheck:
+    """Every way in which `document` breaks the schema."""
+    errors = _validator(schema_name).iter_errors(document.data)
+    problems = [problem for error in errors for problem in _explain(error)]
+    findings = {document.finding(p.path, p.message, at_key=p.at_key) for p in problems}
+    broken = frozenset(problem.path for problem in problems if not problem.harmless)
+    return SchemaCheck(findings=sorted(findings), broken=broken)
 
 
 def schema_findings(document: Document, schema_name: str) -> list[Finding]:
     """Every way in which `document` breaks the schema, in file order."""
-    errors = _validator(schema_name).iter_errors(document.data)
-    found = [finding for error in errors for finding in _explain(document, error)]
-    return sorted(set(found))
+    return check_schema(document, schema_name).findings
 
 
-def _explain(document: Document, error: ValidationError) -> Iterator[Finding]:
+def _explain(error: SchemaError) -> Iterator[_Problem]:
     path: DataPath = tuple(error.absolute_path)
-    if error.validator in ("oneOf", "anyOf"):
-        yield from _explain_choice(document, error, path)
-    elif error.validator in ("additionalProperties", "unevaluatedProperties"):
-        allowed = list(error.schema.get("properties", {}))
-        for key in error.instance:
-            if key not in allowed:
-                message = f"unknown key '{key}'{suggest(key, allowed) or _listed(allowed)}"
-                yield document.finding((*path, key), message, at_key=True)
-    elif error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        # jsonschema raises one error per missing key; the key is named in its message alone.
-        for key in missing:
-            if error.message.startswith(repr(key)):
-                yield document.finding(path, f"the key '{key}' is missing")
-    elif error.validator == "propertyNames" or "propertyNames" in error.absolute_schema_path:
-        yield document.finding(
-            (*path, str(error.instance)), f"'{error.instance}' is not allowed as a name here"
-            f"{_names(error)}", at_key=True,
-        )  # fmt: skip
-    else:
-        yield document.finding(path, _message(error))
+    if "propertyNames" in error.absolute_schema_path:
+        message = f"'{error.instance:.60}' cannot be a name here{_pattern_hint(error)}"
+        yield _Problem(path=(*path, error.instance), message=message, at_key=True)
+        return
+    match error.validator:
+        case "oneOf":
+            yield from _explain_choice(error, path)
+        case "additionalProperties":
+            for key in _unknown_keys(error):
+                message = f"unknown key '{key}'{allowed(key, _known_keys(error))}"
+                yield _Problem(path=(*path, key), message=message, at_key=True, harmless=True)
+        case "required":
+            # jsonschema raises one error per missing key; reporting all each time is harmless.
+            for key in error.validator_value:
+                if key not in error.instance and key not in _misspelt(error):
+                    yield _Problem(path=(*path, key), message=f"the key '{key}' is missing")
+        case "dependentRequired":
+            for key, needs in error.validator_value.items():
+                for need in needs if key in error.instance else ():
+                    if need not in error.instance and need not in _misspelt(error):
+                        message = f"'{key}' needs '{need}', which is missing"
+                        yield _Problem(path=(*path, key), message=message, at_key=True)
+        case "uniqueItems":
+            for i, item in _repeated(error.instance):
+                message = f"{shown(item)} is listed twice"
+                yield _Problem(path=(*path, i), message=message)
+        case _:
+            yield _Problem(path=path, message=_message(error))
 
 
-def _explain_choice(document: Document, error: ValidationError, path: DataPath) -> Iterator[Finding]:
+def _explain_choice(error: SchemaError, path: DataPath) -> Iterator[_Problem]:
     """Of the alternatives, report the one the author most likely meant: of the right type."""
-    branches: dict[int, list[ValidationError]] = {}
+    choices = error.validator_value
+    if all(set(choice) == {"required"} for choice in choices):
+        yield from _explain_either(error, path, [key for c in choices for key in c["required"]])
+        return
+    branches: dict[int, list[SchemaError]] = {}
     for inner in error.context or []:
         branches.setdefault(int(inner.schema_path[0]), []).append(inner)
-    if not branches:  # oneOf with several matches
-        keys = [" and ".join(choice.get("required", [])) for choice in error.validator_value]
-        yield document.finding(path, f"only one of these may be given: {', '.join(keys)}")
-        return
-    if all(inner.validator == "required" for group in branches.values() for inner in group):
-        keys = [" and ".join(choice.get("required", [])) for choice in error.validator_value]
-        if not any(len(choice) > 1 for choice in error.validator_value):
-            yield document.finding(path, f"one of these keys is needed: {', '.join(keys)}")
-            return
 
-    def distance(group: list[ValidationError]) -> tuple[bool, int, int]:
+    def distance(group: list[SchemaError]) -> tuple[bool, int, int]:
         wrong_type = any(e.validator == "type" and not e.path for e in group)
-        unknown = sum(e.validator == "additionalProperties" for e in group)
+        unknown = sum(len(_unknown_keys(e)) for e in group if e.validator == "additionalProperties")
         return wrong_type, unknown, len(group)
 
     best = min(branches.values(), key=distance)
-    if distance(best)[0]:
-        kinds = [_TYPES[e.validator_value] for g in branches.values() for e in g
-                 if e.validator == "type" and not e.path]  # fmt: skip
-        yield document.finding(path, f"found {shown(error.instance)}; allowed: {' or '.join(kinds)}")
+    if not distance(best)[0]:
+        for inner in best:
+            yield from _explain(inner)
         return
-    for inner in best:
-        yield from _explain(document, inner)
+    kinds = {_TYPES[e.validator_value]: None for group in branches.values() for e in group
+             if e.validator == "type" and not e.path}  # fmt: skip
+    hint = _quotes_hint(error.instance) if _TYPES["string"] in kinds else ""
+    message = f"found {shown(error.instance)}, {' or '.join(kinds)} is expected{hint}"
+    yield _Problem(path=path, message=message)
 
 
-def _message(error: ValidationError) -> str:
+def _explain_either(error: SchemaError, path: DataPath, keys: list[str]) -> Iterator[_Problem]:
+    """Of these keys exactly one must be given."""
+    given = [key for key in error.instance if key in keys]
+    if given:
+        message = f"only one of these keys may be given: {', '.join(keys)}"
+        yield _Problem(path=(*path, given[-1]), message=message, at_key=True)
+    elif not _misspelt(error) & set(keys):
+        message = f"one of these keys is needed: {', '.join(keys)}"
+        yield _Problem(path=(*path, keys[0]), message=message)
+
+
+def _known_keys(error: SchemaError) -> list[str]:
+    schema = error.schema if isinstance(error.schema, dict) else {}
+    return list(schema.get("properties", {}))
+
+
+def _unknown_keys(error: SchemaError) -> list[str]:
+    known = _known_keys(error)
+    return [key for key in error.instance if key not in known] if known else []
+
+
+def _misspelt(error: SchemaError) -> set[str]:
+    """Known keys that an unknown key of this mapping was most likely meant to be.
+
+    Such a key is not reported as missing as well: one fault, one finding.
+    """
+    known = [key for key in _known_keys(error) if key not in error.instance]
+    return {match for key in _unknown_keys(error) for match in near_matches(key, known)[:1]}
+
+
+def _repeated(items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    seen: set[str] = set()
+    for i, item in enumerate(items):
+        written = json.dumps(item, sort_keys=True)  # keeps 1 and true apart, and can be hashed
+        if written in seen:
+            yield i, item
+        seen.add(written)
+
+
+def _message(error: SchemaError) -> str:
     found, value = shown(error.instance), error.validator_value
-    match error.validator:
+    match str(error.validator):
         case "type":
             kinds = [value] if isinstance(value, str) else value
-            allowed = " or ".join(_TYPES[kind] for kind in kinds)
-            hint = ""
-            if "string" in kinds and isinstance(error.instance, bool | int | float):
-                hint = '; put it in quotes: "' + str(error.instance).lower() + '"'
-            return f"found {found}, {allowed} is expected{hint}"
+            hint = _quotes_hint(error.instance) if "string" in kinds else ""
+            return f"found {found}, {' or '.join(_TYPES[kind] for kind in kinds)} is expected{hint}"
         case "enum":
-            near = suggest(str(error.instance), [str(option) for option in value])
-            return f"found {found}{near or _listed(value)}"
+            return f"found {found}{allowed(str(error.instance), map(str, value))}"
         case "const":
             return f"found {found}, {json.dumps(value)} is expected"
         case "pattern":
-            return f"found {found}, which does not match {_names(error) or value}"
-        case "uniqueItems":
-            seen: list[Any] = []
-            twice = next(item for item in error.instance if item in seen or seen.append(item))
-            return f"{shown(twice)} is listed twice"
-        case "minItems" | "minLength" | "minProperties":
-            return f"found {found}, which is too short; at least {value} needed"
-        case "maxItems" | "maxLength" | "maxProperties":
-            return f"too long: at most {value} allowed, found {len(error.instance)}"
+            return f"found {found}{_pattern_hint(error)}"
+        case "minItems" | "minLength" | "minProperties" as rule:
+            return f"found {found}; at least {value} {_UNITS[rule[3:]]} are needed"
+        case "maxItems" | "maxLength" | "maxProperties" as rule:
+            return f"found {len(error.instance)} {_UNITS[rule[3:]]}; at most {value} are allowed"
         case "items" if value is False:
-            return f"too long: at most {len(error.schema.get('prefixItems', []))} entries allowed"
-        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
-            word = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than",
-                    "exclusiveMaximum": "less than"}[error.validator]  # fmt: skip
-            return f"found {found}, {word} {value} is expected"
+            most = len(error.schema["prefixItems"])
+            return f"found {len(error.instance)} entries; at most {most} are allowed"
+        case rule if rule in _BOUNDS:
+            return f"found {found}, {_BOUNDS[rule]} {value} is expected"
         case _:
-            return error.message
+            return str(error.message)
 
 
-def _names(error: ValidationError) -> str:
-    schema: Mapping[str, Any] = error.schema if isinstance(error.schema, dict) else {}
-    plain = {
-        "^[a-z0-9][a-z0-9_]{0,63}$": "a name of small letters, digits and _",
-        "^[A-Za-z_][A-Za-z0-9_]*$": "a column name of letters, digits and _",
-        "^https?://[^\\s]+$": "a web address that starts with https://",
-        "^(train|validation|test)(_[a-z0-9_]+)?$": "train, validation or test, with a _suffix if needed",
-    }.get(str(schema.get("pattern")), str(schema.get("pattern", "")))
-    return f"; allowed: {plain}" if plain else ""
+def _pattern_hint(error: SchemaError) -> str:
+    schema = error.schema if isinstance(error.schema, dict) else {}
+    if error.validator == "maxLength":
+        return f"; at most {error.validator_value} characters are allowed"
+    return f"; {schema.get('patternErrorMessage') or 'it must match ' + str(schema.get('pattern'))}"
 
 
-def _listed(options: Any) -> str:
-    return "; allowed: " + ", ".join(str(option) for option in options)
+def _quotes_hint(value: Any) -> str:
+    """How to write as text what YAML read as something else."""
+    if isinstance(value, bool | int | float):
+        return f'; put it in quotes: "{json.dumps(value)}"'
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value.values())) is None:
+        return '; put it in quotes: "{' + str(next(iter(value))) + '}"'  # an unquoted template
+    return ""
 
 
 def shown(value: Any) -> str:
     """A value as an author would recognise it, shortened."""
+    if value is None:
+        return "nothing (null)"
     if isinstance(value, dict):
-        return "a mapping"
+        return "a mapping" if value else "an empty mapping"
     if isinstance(value, list):
         return "an empty list" if not value else f"a list of {len(value)}"
     text = json.dumps(value, ensure_ascii=False)

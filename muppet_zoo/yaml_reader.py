@@ -161,15 +161,15 @@ def _yaml() -> Any:
     return yaml
 
 
-def _place(mark: yaml.Mark) -> Place:
+def _place(mark: Any) -> Place:
     return mark.line + 1, mark.column + 1
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, DataPath, str]:
     """Place and message of a syntax error, in words for people who do not know the parser."""
     problem, context = error.problem or "not readable as YAML", error.context or ""
-    mark = error.problem_mark or error.context_mark
-    start = error.context_mark or mark
+    mark: Any = error.problem_mark or error.context_mark
+    start: Any = error.context_mark or mark
     if mark is None:
         return (1, 1), (), f"not YAML: {problem}"
     lines = text.splitlines()
@@ -249,7 +249,7 @@ class _EventReader:
             self.report(_place(after.start_mark), (), message)
         return data
 
-    def _read(self, event: yaml.Event, data_path: DataPath) -> Any:
+    def _read(self, event: Any, data_path: DataPath) -> Any:
         place = self.values[data_path] = _place(event.start_mark)
         if isinstance(event, self._yaml.AliasEvent):
             self._aliases.append((place, data_path, event.anchor))
@@ -295,7 +295,7 @@ class _EventReader:
             result.append(self._read(event, (*data_path, len(result))))
         return result
 
-    def _read_scalar(self, event: yaml.ScalarEvent, data_path: DataPath) -> Any:
+    def _read_scalar(self, event: Any, data_path: DataPath) -> Any:
         kind = self._yaml.ScalarNode
         tag = self._loader.resolve(kind, event.value, event.implicit)
         try:
@@ -309,7 +309,7 @@ class _EventReader:
             return None
         return value
 
-    def _skip(self, event: yaml.Event) -> None:
+    def _skip(self, event: Any) -> None:
         """Pass over what `event` opens."""
         depth = 0
         while True:

@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any, TypeVar
 
-from muppet_zoo.errors import Finding, SpecError, UnknownNameError, UsageError, suggest
+from muppet_zoo.errors import Finding, SourceError, SpecError, UnknownNameError, UsageError, suggest
 from muppet_zoo.mixture import Mixture, parse_mixture
 from muppet_zoo.spec import TaskSpec, parse_task_spec
 from muppet_zoo.yaml_reader import Document, read_yaml
 
 PACKS = "muppet_zoo.task_packs"
 MIXTURE_FOLDER = "mixtures"
+
+Named = TypeVar("Named", TaskSpec, Mixture)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +66,17 @@ def shipped_specs() -> Path:
 
 def spec_folders(extra: Iterable[Path] = ()) -> list[Path]:
     """Shipped specs, installed packs, then `extra`."""
-    packs = [Path(str(point.load())) for point in metadata.entry_points(group=PACKS)]
-    return [shipped_specs(), *packs, *extra]
+    return [shipped_specs(), *map(_pack_folder, metadata.entry_points(group=PACKS)), *extra]
+
+
+def _pack_folder(point: metadata.EntryPoint) -> Path:
+    try:
+        folder = Path(str(point.load()))
+    except Exception as error:  # a pack is foreign code and may fail in any way
+        raise SourceError(f"the task pack '{point.value}' cannot be loaded: {error}") from error
+    if not folder.is_dir():
+        raise SourceError(f"the task pack '{point.value}' names no folder: {folder}")
+    return folder
 
 
 def load_zoo(extra: Iterable[Path] = ()) -> Zoo:
@@ -82,17 +94,22 @@ def load_zoo(extra: Iterable[Path] = ()) -> Zoo:
 def validate_paths(paths: Sequence[Path]) -> tuple[int, list[Finding]]:
     """Number of files checked and all findings in `paths` (files or folders).
 
-    Mixtures may name tasks of the shipped zoo as well as those in `paths`; the shipped specs
-    themselves are read for their names and not reported on.
+    The files are checked as part of the zoo that they would join: mixtures may name its tasks, and
+    names and shared heads must not clash with it. Its own files are not reported on.
     """
     files = find_files(paths)
     if not files:
         raise UsageError(f"no .yaml file in {', '.join(map(str, paths))}")
-    known = {path.resolve() for path in files}
-    others = [file for file in find_files(spec_folders()) if file.resolve() not in known]
-    names = {file.stem for file in others if file.parent.name != MIXTURE_FOLDER}
-    reading = _read(files, other_tasks=names)
-    return len(files), sorted(set(reading.findings))
+    shipped = find_files(spec_folders())
+    others = [f for f in shipped if not any(_same(f, g) for g in files if f.name == g.name)]
+    findings = _read([*others, *files]).findings
+    checked = set(files)
+    return len(files), sorted({found for found in findings if found.path in checked})
+
+
+def _same(file: Path, other: Path) -> bool:
+    """The same file, or a copy, as where a checkout and an installed zoo exist side by side."""
+    return other.is_file() and (file.samefile(other) or file.read_bytes() == other.read_bytes())
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
@@ -104,61 +121,60 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
                 file
                 for file in (*path.rglob("*.yaml"), *path.rglob("*.yml"))
                 if not any(part.startswith(".") for part in file.relative_to(path).parts)
+                and not file.is_dir()
             )
         elif path.exists():
             files.append(path)
         else:
             raise UsageError(f"no such file or folder: {path}")
-    return list(dict.fromkeys(files))
-
-
-def _read(files: Sequence[Path], other_tasks: Iterable[str] = ()) -> _Reading:
-    reading = _Reading()
+    unique: dict[Path, Path] = {}
     for file in files:
+        unique.setdefault(file.resolve(), file)
+    return list(unique.values())
+
+
+def _read(files: Sequence[Path]) -> _Reading:
+    reading = _Reading()
+    known_tasks: set[str] = set()
+    for file in files:
+        if file.parent.name != MIXTURE_FOLDER:
+            known_tasks.add(file.stem)  # also when broken: that is one finding, not one per mixture
         try:
-            document = read_yaml(file)
-            if _is_mixture(document):
-                _add_mixture(reading, document)
+            document = reading.documents[file] = read_yaml(file)
+            if is_mixture(document):
+                known_tasks.discard(file.stem)
+                mixture = parse_mixture(document)
+                _add(reading.mixtures, mixture, "mixture", document)
             else:
-                _add_task(reading, document)
+                task = parse_task_spec(document)
+                _add(reading.tasks, task, "task", document)
         except SpecError as error:
             reading.findings += error.findings
-    known_tasks = {*(d.path.stem for d in reading.documents.values()), *other_tasks}
-    for mixture in reading.mixtures.values():
-        reading.findings += _mixture_findings(reading, mixture, known_tasks)
+    for document in reading.documents.values():
+        if is_mixture(document):
+            reading.findings += _member_findings(document, known_tasks)
     reading.findings += _shared_head_findings(reading)
     return reading
 
 
-def _is_mixture(document: Document) -> bool:
+def is_mixture(document: Document) -> bool:
+    """Whether this file is meant to be a mixture; else it is a task spec."""
     return "mixture_version" in document.data or document.path.parent.name == MIXTURE_FOLDER
 
 
-def _add_task(reading: _Reading, document: Document) -> None:
-    reading.documents[document.path] = document  # also when broken: its name exists
-    spec = parse_task_spec(document)
-    if spec.name in reading.tasks:
-        other = reading.tasks[spec.name].path
-        message = f"a task '{spec.name}' already exists in {other}; names are unique in the zoo"
+def _add(known: dict[str, Named], new: Named, kind: str, document: Document) -> None:
+    other = known.setdefault(new.name, new)
+    if other is not new:
+        message = f"a {kind} '{new.name}' already exists in {other.path}; names are unique"
         raise SpecError([document.finding(("name",), message)])
-    reading.tasks[spec.name] = spec
 
 
-def _add_mixture(reading: _Reading, document: Document) -> None:
-    mixture = parse_mixture(document)
-    if mixture.name in reading.mixtures:
-        other = reading.mixtures[mixture.name].path
-        message = f"a mixture '{mixture.name}' already exists in {other}"
-        raise SpecError([document.finding(("name",), message)])
-    reading.documents[document.path] = document
-    reading.mixtures[mixture.name] = mixture
-
-
-def _mixture_findings(reading: _Reading, mixture: Mixture, known: set[str]) -> Iterator[Finding]:
-    for i, task in enumerate(mixture.tasks):
-        if task not in known:
+def _member_findings(document: Document, known: set[str]) -> Iterator[Finding]:
+    tasks = document.data.get("tasks")
+    for i, task in enumerate(tasks if isinstance(tasks, list) else []):
+        if isinstance(task, str) and task not in known:
             message = f"no task is named '{task}'{suggest(task, known)}"
-            yield reading.documents[mixture.path].finding(("tasks", i), message)
+            yield document.finding(("tasks", i), message)
 
 
 def _shared_head_findings(reading: _Reading) -> Iterator[Finding]:
@@ -168,12 +184,13 @@ def _shared_head_findings(reading: _Reading) -> Iterator[Finding]:
         if name is None:
             continue
         other = first.setdefault(name, spec)
-        same = other.head.type == spec.head.type and getattr(other.head, "labels", None) == getattr(
-            spec.head, "labels", None
-        )
-        if not same:
+        if _outcomes(other) != _outcomes(spec):
             message = (
-                f"'{name}' is shared with {other.name}, whose type or labels differ; "
+                f"'{name}' is shared with {other.name}, whose head type, labels or range differ; "
                 f"tasks that share a head have equal ones"
             )
             yield reading.documents[spec.path].finding(("head", "shared_head"), message)
+
+
+def _outcomes(spec: TaskSpec) -> tuple[Any, ...]:
+    return tuple(getattr(spec.head, key, None) for key in ("type", "labels", "range"))

@@ -1,0 +1,229 @@
+"""What a schema cannot say of one spec: that its parts fit each other.
+
+Every check looks only at parts that the schema found nothing wrong with, so that a file with many
+faults shows all of them in one go. No data is read; of files only their being there is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from muppet_zoo.errors import Finding, allowed
+from muppet_zoo.formats import FORMATS
+from muppet_zoo.heads import HEADS
+from muppet_zoo.metrics import METRICS
+from muppet_zoo.rows import OPERATIONS, Columns, Template
+from muppet_zoo.spec_fields import Mention, mentions_of, record_of, templates_of
+from muppet_zoo.validation import SchemaCheck
+from muppet_zoo.yaml_reader import DataPath, Document
+
+_KINDS = {
+    "list": frozenset({"strings", "integers", "numbers", "labels"}),
+    "text": frozenset({"string", "integer", "number", "boolean", "label"}),
+}
+_WANTED = {"text": "one value", "list": "a list"}
+
+
+class _Problem(NamedTuple):
+    path: DataPath
+    message: str
+    at_key: bool = False
+
+
+def cross_findings(document: Document, schema: SchemaCheck) -> Iterator[Finding]:
+    """All findings, in no particular order."""
+    data = document.data if isinstance(document.data, dict) else {}
+    problems = (
+        *_check_name(document, schema),
+        *_check_templates(data, schema),
+        *_check_source(document, schema),
+        *_check_columns(data, schema),
+        *_check_fit(data, schema),
+    )
+    for problem in problems:
+        yield document.finding(problem.path, problem.message, at_key=problem.at_key)
+
+
+def _check_name(document: Document, schema: SchemaCheck) -> Iterator[_Problem]:
+    if schema.intact("name") and document.path.stem != document.data["name"]:
+        name = document.data["name"]
+        message = f"found '{name}', but the file is {document.path.name}; both must be equal"
+        yield _Problem(("name",), message)
+
+
+# --- source ----------------------------------------------------------------------------------
+
+
+def _check_source(document: Document, schema: SchemaCheck) -> Iterator[_Problem]:
+    if not schema.intact("source", "splits"):
+        return
+    source = document.data["source"]
+    splits: Mapping[str, Any] = source["splits"]
+    named = {role: _source_split(value) for role, value in splits.items()}
+    yield from _check_carving(splits)
+    if "files" not in source or not schema.intact("source", "files"):
+        return
+    files: Mapping[str, str] = source["files"]
+    for role, split in named.items():
+        if split not in files:
+            message = f"no file is given for '{split}'{allowed(split, files)}"
+            yield _Problem(("source", "splits", role), message)
+    for split, file in files.items():
+        path: DataPath = ("source", "files", split)
+        if split not in named.values():
+            yield _Problem(path, f"no role in `splits` reads '{split}'", at_key=True)
+        problem = _file_problem(document.path.parent, file)
+        if problem:
+            yield _Problem(path, problem)
+
+
+def _source_split(value: str | Mapping[str, Any]) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value["split"] if "split" in value else value["carve_from"])
+
+
+def _check_carving(splits: Mapping[str, Any]) -> Iterator[_Problem]:
+    carved: dict[str, int] = {}
+    for role, value in splits.items():
+        if not isinstance(value, dict) or "carve_from" not in value:
+            continue
+        split = value["carve_from"]
+        if role.startswith("train"):
+            message = "rows are carved for validation and test; training takes what is left"
+            yield _Problem(("source", "splits", role), message)
+        carved[split] = carved.get(split, 0) + value["percent"]
+        if carved[split] >= 100:
+            message = f"{carved[split]} percent of '{split}' are carved away; some must be left"
+            yield _Problem(("source", "splits", role, "percent"), message)
+
+
+def _file_problem(root: Path, file: str) -> str | None:
+    if Path(file).is_absolute() or not (root / file).resolve().is_relative_to(root.resolve()):
+        return f"'{file}' leaves the folder of the spec; keep data beside it"
+    return None if (root / file).is_file() else f"no such file: {file}"
+
+
+# --- templates and columns -------------------------------------------------------------------
+
+
+def _check_templates(data: Mapping[str, Any], schema: SchemaCheck) -> Iterator[_Problem]:
+    for path, kind, raw in _sections(data, schema):
+        for inner, text in templates_of(kind, raw):
+            try:
+                Template(text)
+            except ValueError as error:
+                yield _Problem((*path, *inner), str(error))
+
+
+def _sections(
+    data: Mapping[str, Any], schema: SchemaCheck
+) -> Iterator[tuple[DataPath, type, Mapping[str, Any]]]:
+    """Path, record type and mapping of each row operation, of the inputs and of the head."""
+    for i, raw in enumerate(data.get("rows", []) if schema.intact("rows") else []):
+        yield ("rows", i), OPERATIONS[raw["op"]], raw
+    if schema.intact("inputs"):
+        yield ("inputs",), FORMATS[data["inputs"]["format"]], data["inputs"]
+    if schema.intact("head"):
+        yield ("head",), HEADS[data["head"]["type"]], data["head"]
+
+
+def _check_columns(data: Mapping[str, Any], schema: SchemaCheck) -> Iterator[_Problem]:
+    """Follows the columns from the source through the row operations to inputs and head."""
+    if not schema.intact("source", "columns") or not schema.intact("rows"):
+        return
+    columns: Columns = dict(data["source"]["columns"])
+    for path, kind, raw in _sections(data, schema):
+        try:
+            record: Any = record_of(kind, raw)
+        except ValueError:  # a malformed template, reported already
+            if path[0] == "rows":
+                return
+            continue
+        is_operation = path[0] == "rows"
+        needs = record.needs() if is_operation else record.columns()
+        for mention in mentions_of(kind, raw, needs):
+            problem = _column_problem(mention, columns)
+            if problem:
+                yield _Problem((*path, *mention.path), problem, at_key=mention.at_key)
+        for inner, text in templates_of(kind, raw):
+            if text in columns:
+                message = f"this is the word '{text}' itself; write \"{{{text}}}\" for the column"
+                yield _Problem((*path, *inner), message)
+        if path == ("inputs",) and not needs:
+            message = "no column is named, so every row would read the same; write {column}"
+            yield _Problem(path, message)
+        if path == ("head",):
+            yield from _check_target(data["head"], columns)
+        if is_operation:
+            columns = record.leaves(columns)
+
+
+def _column_problem(mention: Mention, columns: Columns) -> str | None:
+    column = mention.column
+    kind = columns.get(column)
+    if kind is None and any(known.startswith(f"{column}.") for known in columns):
+        kind = "a mapping of fields"
+    if kind is None:
+        opaque = any(columns.get(column[:i]) == "any" for i, c in enumerate(column) if c == ".")
+        return None if opaque else f"'{column}' is not a column here{allowed(column, columns)}"
+    if mention.wanted is None or kind == "any" or kind in _KINDS[mention.wanted]:
+        return None
+    return f"column '{column}' holds {kind}; {_WANTED[mention.wanted]} is expected here"
+
+
+def _check_target(head: Mapping[str, Any], columns: Columns) -> Iterator[_Problem]:
+    kind = HEADS[head["type"]]
+    key = "answers" if "answers" in head else "target"
+    declared = columns.get(head[key])
+    if declared not in (None, "any") and declared not in kind.target_kinds:
+        message = (
+            f"column '{head[key]}' is declared as {declared}; "
+            f"a {kind.type} target is {' or '.join(sorted(kind.target_kinds))}"
+        )
+        yield _Problem(("head", key), message)
+
+
+# --- inputs, head and metrics ----------------------------------------------------------------
+
+
+def _check_fit(data: Mapping[str, Any], schema: SchemaCheck) -> Iterator[_Problem]:
+    if not schema.intact("head", "type"):
+        return
+    kind = HEADS[data["head"]["type"]]
+    if schema.intact("inputs", "format") and data["inputs"]["format"] not in kind.formats:
+        found = data["inputs"]["format"]
+        formats = ", ".join(sorted(kind.formats))
+        message = f"a {kind.type} head does not read the format {found}; it reads: {formats}"
+        yield _Problem(("head", "type"), message)
+    if schema.intact("metrics"):
+        suited = [metric.name for metric in METRICS.values() if kind.type in metric.heads]
+        for i, name in enumerate(data["metrics"]):
+            if name not in suited:
+                message = f"{name} does not score a {kind.type} head; allowed: {', '.join(suited)}"
+                yield _Problem(("metrics", i), message)
+    if schema.intact("head"):
+        yield from _check_head_values(data["head"])
+        if schema.intact("inputs"):
+            yield from _check_option_keys(data["inputs"], data["head"])
+
+
+def _check_head_values(head: Mapping[str, Any]) -> Iterator[_Problem]:
+    if "range" in head and head["range"][0] >= head["range"][1]:
+        yield _Problem(
+            ("head", "range"), f"{head['range']} is no range; the lowest value comes first"
+        )
+    first: dict[str, str] = {}
+    for i, label in enumerate(head.get("labels", [])):
+        other = first.setdefault(label.strip().casefold(), label)
+        if other is not label:
+            message = f"'{label}' differs from the label '{other}' only in case or spaces"
+            yield _Problem(("head", "labels", i), message)
+
+
+def _check_option_keys(inputs: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[_Problem]:
+    options, keys = inputs.get("choices"), head.get("keys")
+    if isinstance(options, list) and isinstance(keys, list) and len(options) != len(keys):
+        yield _Problem(("head", "keys"), f"{len(keys)} keys for {len(options)} options")
