@@ -218,6 +218,7 @@ def _write_shards(
     records: list[ShardRecord] = []
     shard = _OpenShard(plan, len(before), start)
     num_rows = 0
+    report("building", num_rows, start)
     try:
         for chunk in _chunks(plan.source.rows(start)):
             encoded = encoder.encode(chunk, labelled=labelled)
@@ -334,6 +335,7 @@ def _statistics(chunk: list[NumberedRow], encoded: EncodedChunk) -> Statistics:
     return Statistics(
         num_source_rows=len(chunk),
         num_examples=encoded.batch.num_rows,
+        num_sequences=_num_sequences(encoded),
         num_tokens=encoded.num_tokens,
         num_truncated=encoded.num_truncated,
         num_targets_cut=encoded.num_targets_cut,
@@ -342,6 +344,14 @@ def _statistics(chunk: list[NumberedRow], encoded: EncodedChunk) -> Statistics:
         length_histogram=dict(Counter(encoded.lengths.tolist())),
         label_histogram=dict(encoded.labels),
     )
+
+
+def _num_sequences(encoded: EncodedChunk) -> int:
+    import pyarrow as pa
+
+    starts = encoded.batch.column("second_start")
+    # One number a sequence: a list of them where an example has several.
+    return len(starts.flatten()) if pa.types.is_list(starts.type) else len(starts)
 
 
 def _manifest(plan: SplitPlan, records: list[ShardRecord]) -> Manifest:

@@ -62,6 +62,7 @@ class Statistics:
     """Counts over examples.
 
     num_source_rows: rows read; filters, bad rows and `explode` make the difference to num_examples.
+    num_sequences: token sequences; several an example in multiple choice.
     num_truncated, num_targets_cut: sequences that lost tokens, targets that were lost with them.
     bad_rows: the first 1000; num_bad_rows is exact.
     length_histogram: tokens of an example's longest sequence -> examples.
@@ -70,6 +71,7 @@ class Statistics:
 
     num_source_rows: int = 0
     num_examples: int = 0
+    num_sequences: int = 0
     num_tokens: int = 0
     num_truncated: int = 0
     num_targets_cut: int = 0

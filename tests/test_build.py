@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -287,10 +288,14 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(
     for _ in range(data.draw(st.integers(1, 3))):
         with pytest.MonkeyPatch.context() as patch:
             stop_after(patch, data.draw(st.integers(0, 40)))
-            try:
+            with contextlib.suppress(Cut):
                 bench.build(jobs=1)
-            except Cut:
-                assert not (bench.out / "toy/validation/manifest.json").exists()
+        left = files_below(bench.out) if bench.out.exists() else {}
+        for name in left:  # what looks complete is complete
+            if name.endswith("manifest.json"):
+                folder = name.removesuffix("manifest.json")
+                expected = {path for path in whole if path.startswith(folder)}
+                assert {path: left[path] for path in expected} == {p: whole[p] for p in expected}
     report = bench.build(jobs=1)
     assert report.errors == ()
     assert files_below(bench.out) == whole
@@ -555,8 +560,8 @@ def test_progress_tells_rows_and_the_end(bench: Bench) -> None:
         [spec], tokenizer=bench.tokenizer, out=bench.out, options=options, on_progress=seen.append
     )
     train = [progress for progress in seen if progress.role == "train"]
-    assert [progress.num_rows for progress in train[:-1]] == list(range(10, 101, 10))
-    assert [progress.row for progress in train[:-1]] == list(range(10, 101, 10))
+    assert [progress.num_rows for progress in train[:-1]] == list(range(0, 101, 10))
+    assert [progress.row for progress in train[:-1]] == list(range(0, 101, 10))
     assert train[-1].phase == "done"
     assert train[-1].outcome is not None
     assert train[-1].outcome.status == "built"

@@ -144,6 +144,7 @@ def test_the_manifest_counts_what_is_there(tmp_path: Path, tokenizer: TokenizerS
     _, split = built(tmp_path, "single", rows, tokenizer)
     manifest = split.manifest
     assert manifest.num_source_rows == manifest.num_examples == split.num_examples == 200
+    assert manifest.num_sequences == 200
     assert manifest.num_tokens == split.lengths.sum() == sum(s.tokens for s in manifest.shards)
     lengths, counts = np.unique(split.lengths, return_counts=True)
     assert manifest.length_histogram == dict(zip(lengths.tolist(), counts.tolist(), strict=True))
@@ -155,6 +156,13 @@ def test_the_manifest_counts_what_is_there(tmp_path: Path, tokenizer: TokenizerS
         data = (split.folder / shard.file).read_bytes()
         assert hashlib.sha256(data).hexdigest() == shard.sha256
         assert len(data) == shard.num_bytes
+
+
+def test_options_are_counted_as_sequences(tmp_path: Path, tokenizer: TokenizerSource) -> None:
+    rows = random_rows("multiple_choice", 50)
+    _, split = built(tmp_path, "multiple_choice", rows, tokenizer)
+    num_options = sum(len(row["options"]) for row in rows)
+    assert split.manifest.num_sequences == split.num_sequences.sum() == num_options
 
 
 def test_rows_out_of_range_are_refused(tmp_path: Path, tokenizer: TokenizerSource) -> None:

@@ -18,7 +18,7 @@ from tiny_zoo import random_rows, spec_data, write_jsonl, write_spec
 from muppet_zoo import sources
 from muppet_zoo.errors import SourceError, UsageError
 from muppet_zoo.sources import Carving, DigestCache, MissingSplitError, open_rows
-from muppet_zoo.spec import TaskSpec
+from muppet_zoo.spec import Split, TaskSpec
 
 ROWS = random_rows("single", 300)
 
@@ -164,10 +164,9 @@ def test_a_later_start_is_a_suffix(
 
 
 def test_more_than_everything_cannot_be_carved(tmp_path: Path) -> None:
-    splits = {
-        role: {"carve_from": "train", "percent": 40} for role in ("test", "test_a", "validation")
-    }
-    spec = task(tmp_path, splits={"train": "train", **splits})
+    carved = {role: Split(split="train", carve_percent=40) for role in ("test", "test_a", "test_b")}
+    spec = task(tmp_path)
+    object.__setattr__(spec.source, "splits", {"train": Split(split="train"), **carved})
     with pytest.raises(SourceError, match="more than 100 percent of split 'train'"):
         Carving.of(spec.source, "train")
 

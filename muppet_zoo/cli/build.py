@@ -152,15 +152,15 @@ def _show(report: BuildReport, out: Path, seconds: float, *, as_json: bool) -> N
 def _row(outcome: SplitOutcome) -> dict[str, Any]:
     manifest = outcome.manifest
     cut = 0.0
-    if manifest is not None and manifest.num_examples:
-        cut = 100 * manifest.num_truncated / manifest.num_examples
+    if manifest is not None:
+        cut = 100 * manifest.num_truncated / max(manifest.num_sequences, 1)
     return {
         "task": outcome.task,
         "split": outcome.role,
+        "status": outcome.status,
         "examples": manifest and manifest.num_examples,
         "tokens": manifest and manifest.num_tokens,
-        "truncated_%": round(cut, 2) if manifest else None,
-        "bad_rows": manifest and manifest.num_bad_rows,
-        "status": outcome.status,
+        "cut_%": round(cut, 2) if manifest else None,
+        "bad": manifest and manifest.num_bad_rows,
         "why": outcome.why if outcome.status != "failed" else "see below",
     }
