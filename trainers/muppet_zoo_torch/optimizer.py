@@ -52,7 +52,8 @@ def learning_rate_factor(step: int, num_steps: int, schedule: Schedule) -> float
     Linear warm-up over `warmup` of the steps, never zero, then linear to zero, half a cosine, or
     constant. Source of the shapes: Devlin et al. 2019 (linear), Loshchilov & Hutter 2017 (cosine).
     """
-    warmup_steps = math.ceil(schedule.warmup * num_steps)
+    # Rounded first: 0.07 * 100 is a little over 7 in floating point.
+    warmup_steps = math.ceil(round(schedule.warmup * num_steps, 6))
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)

@@ -1,0 +1,190 @@
+"""From prediction tensors to what metrics compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from muppet_zoo_torch.decode import (
+    MAX_ANSWER_TOKENS,
+    best_answer,
+    check_labelled,
+    decode,
+    num_labels,
+    references,
+)
+
+from muppet_zoo.heads import IGNORED
+from muppet_zoo.model_folder import HeadSlot, lay_out
+from muppet_zoo.shards import BuiltSplit, open_task
+from muppet_zoo.zoo import Zoo
+
+CONTEXT = "the cat sat on the mat"
+# [CLS] who [SEP] the cat sat on the mat [SEP]
+OFFSETS = np.array(
+    [(0, 0), (0, 0), (0, 0), (0, 3), (4, 7), (8, 11), (12, 14), (15, 18), (19, 22), (0, 0)]
+)
+
+
+def scores(*best: int, num_tokens: int = len(OFFSETS)) -> Any:
+    """Zeros, and 1 for the best token, 2 for the next and so on."""
+    made = np.zeros(num_tokens, dtype=np.float32)
+    for value, at in enumerate(best, start=1):
+        made[at] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "answer"),
+    [
+        (scores(4), scores(5), "cat sat"),
+        (scores(4), scores(4), "cat"),
+        (scores(3), scores(8), CONTEXT),
+        (scores(4, 0), scores(5, 9), "cat sat"),  # tokens outside of the context never win
+        (scores(4, 8), scores(3), "mat"),  # an end before its start never wins
+        (scores(), scores(), "the"),  # of equal ones the first
+        (scores(7), scores(), "the"),
+    ],
+    ids=["span", "one_token", "all", "outside", "backwards", "tie", "tie_of_ends"],
+)
+def test_best_answer(start: Any, end: Any, answer: str) -> None:
+    assert best_answer(start, end, OFFSETS, CONTEXT) == answer
+
+
+def test_no_token_of_the_context_is_no_answer() -> None:
+    assert best_answer(scores(4), scores(5), np.zeros_like(OFFSETS), CONTEXT) == ""
+
+
+@given(seed=st.integers(0, 2**31), num_tokens=st.integers(1, 80))
+@settings(max_examples=50, deadline=None)
+def test_best_answer_is_the_best_of_all_allowed_pairs(seed: int, num_tokens: int) -> None:
+    source = np.random.default_rng(seed)
+    start, end = source.normal(size=(2, num_tokens + 3)).astype(np.float32)
+    inside = [(2 * t, 2 * t + 1) for t in range(num_tokens)]
+    offsets = np.array([(0, 0), (0, 0), *inside, (0, 0)])
+    context = "".join(chr(0x4E00 + t) + " " for t in range(num_tokens))
+    pairs = [
+        (start[2 + i] + end[2 + j], i, j)
+        for i in range(num_tokens)
+        for j in range(i, min(num_tokens, i + MAX_ANSWER_TOKENS))
+    ]
+    _, i, j = max(pairs)
+    # The tensor may be longer than the example: padding has a score of -inf and no offsets.
+    padding = np.full(4, -np.inf, dtype=np.float32)
+    found = best_answer(
+        np.concatenate([start, padding]), np.concatenate([end, padding]), offsets, context
+    )
+    assert found == context[2 * i : 2 * j + 1]
+
+
+def opened(data: Path, zoo: Zoo, task: str) -> tuple[BuiltSplit, HeadSlot]:
+    return open_task(data, task, "validation"), lay_out([zoo.task(task)]).slots[0]
+
+
+ROWS = np.array([5, 0, 3])
+
+
+def test_plain_values(quickstart_data: Path, zoo: Zoo) -> None:
+    split, slot = opened(quickstart_data, zoo, "qs_topic")
+    assert decode("classification", torch.tensor([2, 0, 1]), ROWS, split, slot) == [2, 0, 1]
+    split, slot = opened(quickstart_data, zoo, "qs_similarity")
+    found = decode("regression", torch.tensor([0.5, 2.0, 5.0]), ROWS, split, slot)
+    assert found == [0.5, 2.0, 5.0]
+    assert all(isinstance(value, float) for value in found)
+
+
+def test_label_sets(quickstart_data: Path, zoo: Zoo) -> None:
+    split, slot = opened(quickstart_data, zoo, "qs_mentions")
+    predicted = torch.tensor([[1, 0, 1, 0, 0, 0], [0] * 6, [0, 0, 0, 0, 1, 0]], dtype=torch.bool)
+    assert decode("multi_label", predicted, ROWS, split, slot) == [[0, 2], [], [4]]
+
+
+def test_tags_are_one_name_per_scored_word(quickstart_data: Path, zoo: Zoo) -> None:
+    split, slot = opened(quickstart_data, zoo, "qs_word_tags")
+    targets = split.take(ROWS).target
+    # The right tag everywhere and a wrong one where nothing is scored: nothing of it may be read.
+    predicted = torch.full((3, max(map(len, targets)) + 2), len(slot.labels) - 1)
+    for i, target in enumerate(targets):
+        scored = np.asarray(target) != IGNORED
+        predicted[i, : len(target)][torch.from_numpy(scored)] = torch.from_numpy(
+            np.asarray(target)[scored].astype(np.int64)
+        )
+    found = decode("token_classification", predicted, ROWS, split, slot)
+    wanted = references(split, slot, split.num_examples)
+    assert found == [wanted[row] for row in ROWS]
+    words = [len(words) for words in read_words(zoo)]
+    assert [len(tags) for tags in found] == [words[row] for row in ROWS]
+
+
+def read_words(zoo: Zoo) -> list[list[str]]:
+    import json
+
+    source = zoo.task("qs_word_tags").source
+    assert source.root is not None
+    lines = (source.root / source.files["validation"]).read_text("utf-8").splitlines()
+    return [json.loads(line)["words"] for line in lines]
+
+
+def test_answers_come_from_each_rows_own_context(quickstart_data: Path, zoo: Zoo) -> None:
+    split, slot = opened(quickstart_data, zoo, "qs_find_thing")
+    targets = split.take(ROWS).target
+    predicted = torch.full((3, int(split.lengths[ROWS].max()) + 2, 2), -1.0)
+    for i, (first, last) in enumerate(targets):
+        predicted[i, first, 0] = predicted[i, last, 1] = 3.0
+    wanted = references(split, slot, split.num_examples)
+    assert [[answer] for answer in decode("span", predicted, ROWS, split, slot)] == [
+        wanted[row] for row in ROWS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "of_one"),
+    [
+        ("qs_topic", int),
+        ("qs_fitting_thing", int),
+        ("qs_similarity", float),
+        ("qs_mentions", list),
+        ("qs_word_tags", list),
+        ("qs_find_thing", list),
+    ],
+)
+def test_references(quickstart_data: Path, zoo: Zoo, task: str, of_one: type) -> None:
+    split, slot = opened(quickstart_data, zoo, task)
+    found = references(split, slot, 9)
+    assert len(found) == 9
+    assert {type(value) for value in found} == {of_one}
+    assert found == references(split, slot, split.num_examples)[:9]
+    assert check_labelled(found, slot.head)
+    if slot.labels:
+        assert num_labels(split, slot, 9) == len(slot.labels)
+
+
+def test_choices_have_as_many_labels_as_the_longest_row_has_options(
+    quickstart_data: Path, zoo: Zoo
+) -> None:
+    split, slot = opened(quickstart_data, zoo, "qs_fitting_thing")
+    assert num_labels(split, slot, 20) == max(split.num_sequences[:20]) >= 2
+
+
+@pytest.mark.parametrize(
+    ("head", "targets"),
+    [
+        ("classification", [-1, -1]),
+        ("multiple_choice", [-1]),
+        ("regression", [float("nan"), 1.0]),
+        ("multi_label", [[-1], [-1]]),
+        ("span", [[], []]),
+        ("token_classification", [[], []]),
+    ],
+)
+def test_unlabelled_splits_are_recognised(head: str, targets: list[Any]) -> None:
+    assert not check_labelled(targets, head)
+
+
+def test_an_empty_label_set_is_a_label() -> None:
+    assert check_labelled([[], [1]], "multi_label")
