@@ -90,10 +90,8 @@ class Template:
 def _parse(text: str) -> Iterator[tuple[str, str | None]]:
     try:
         parsed = list(string.Formatter().parse(text))
-    except ValueError as error:
-        raise ValueError(
-            f"a brace is not closed: {error}; write {{{{ and }}}} for literal ones"
-        ) from None
+    except ValueError:
+        raise ValueError("a brace has no partner; write {{ and }} for literal braces") from None
     for literal, column, format_spec, conversion in parsed:
         if column is None:
             yield literal, None

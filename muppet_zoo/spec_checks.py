@@ -72,7 +72,7 @@ def _check_source(document: Document, schema: SchemaCheck) -> Iterator[_Problem]
             yield _Problem(("source", "splits", role), message)
     for split, file in files.items():
         path: DataPath = ("source", "files", split)
-        if split not in named.values():
+        if split not in named.values() and set(named.values()) <= set(files):
             yield _Problem(path, f"no role in `splits` reads '{split}'", at_key=True)
         problem = _file_problem(document.path.parent, file)
         if problem:
@@ -171,7 +171,7 @@ def _column_problem(mention: Mention, columns: Columns) -> str | None:
         return None if opaque else f"'{column}' is not a column here{allowed(column, columns)}"
     if mention.wanted is None or kind == "any" or kind in _KINDS[mention.wanted]:
         return None
-    return f"column '{column}' holds {kind}; {_WANTED[mention.wanted]} is expected here"
+    return f"column '{column}' is declared as {kind}; {_WANTED[mention.wanted]} is expected here"
 
 
 def _check_target(head: Mapping[str, Any], columns: Columns) -> Iterator[_Problem]:
@@ -181,7 +181,7 @@ def _check_target(head: Mapping[str, Any], columns: Columns) -> Iterator[_Proble
     if declared not in (None, "any") and declared not in kind.target_kinds:
         message = (
             f"column '{head[key]}' is declared as {declared}; "
-            f"a {kind.type} target is {' or '.join(sorted(kind.target_kinds))}"
+            f"a {kind.type} target is one of: {', '.join(sorted(kind.target_kinds))}"
         )
         yield _Problem(("head", key), message)
 

@@ -43,7 +43,10 @@ _UNITS = {"Items": "entries", "Length": "characters", "Properties": "entries"}
 
 @dataclass(frozen=True, kw_only=True)
 class _Problem:
-    """A message for one place. `harmless` problems leave the value at `path` usable."""
+    """A message for one place; empty where another message says it already.
+
+    `harmless` problems leave the value at `path` usable.
+    """
 
     path: DataPath
     message: str
@@ -99,7 +102,7 @@ def check_schema(document: Document, schema_name: str) -> SchemaCheck:
     """Every way in which `document` breaks the schema."""
     errors = _validator(schema_name).iter_errors(document.data)
     problems = [problem for error in errors for problem in _explain(error)]
-    findings = {document.finding(p.path, p.message, at_key=p.at_key) for p in problems}
+    findings = {document.finding(p.path, p.message, at_key=p.at_key) for p in problems if p.message}
     broken = frozenset(problem.path for problem in problems if not problem.harmless)
     return SchemaCheck(findings=sorted(findings), broken=broken)
 
@@ -125,8 +128,10 @@ def _explain(error: SchemaError) -> Iterator[_Problem]:
         case "required":
             # jsonschema raises one error per missing key; reporting all each time is harmless.
             for key in error.validator_value:
-                if key not in error.instance and key not in _misspelt(error):
-                    yield _Problem(path=(*path, key), message=f"the key '{key}' is missing")
+                if key not in error.instance:
+                    reported = key in _misspelt(error)
+                    message = "" if reported else f"the key '{key}' is missing"
+                    yield _Problem(path=(*path, key), message=message)
         case "dependentRequired":
             for key, needs in error.validator_value.items():
                 for need in needs if key in error.instance else ():
@@ -163,8 +168,7 @@ def _explain_choice(error: SchemaError, path: DataPath) -> Iterator[_Problem]:
         return
     kinds = {_TYPES[e.validator_value]: None for group in branches.values() for e in group
              if e.validator == "type" and not e.path}  # fmt: skip
-    hint = _quotes_hint(error.instance) if _TYPES["string"] in kinds else ""
-    message = f"found {shown(error.instance)}, {' or '.join(kinds)} is expected{hint}"
+    message = f"found {shown(error.instance)}, {' or '.join(kinds)} is expected"
     yield _Problem(path=path, message=message)
 
 
