@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Sequence
@@ -34,9 +35,7 @@ class DeepSpeedEngine:
         self.device = device
         self._stage = run.deepspeed.zero_stage
         self._optimizer = make_optimizer(model, run.optimizer)
-        deepspeed.init_distributed(
-            dist_backend="nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False
-        )
+        _join_ranks(device)
         self._engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=self._optimizer,
@@ -106,3 +105,19 @@ class DeepSpeedEngine:
         gathered: list[Any] = [None] * self.world_size
         torch.distributed.all_gather_object(gathered, value)
         return gathered
+
+
+def _join_ranks(device: torch.device) -> None:
+    """Connect the ranks, once per process: DeepSpeed cannot follow a group that is made anew."""
+    import deepspeed
+
+    if not torch.distributed.is_initialized():
+        atexit.register(_leave)
+    deepspeed.init_distributed(
+        dist_backend="nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False
+    )
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

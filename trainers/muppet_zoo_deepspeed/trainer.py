@@ -79,16 +79,11 @@ def _train_plan(plan: Plan) -> None:
         warnings.simplefilter("ignore")
         from muppet_zoo_deepspeed.engine import DeepSpeedEngine
 
-        model = make_model(plan)
-        try:
-            engine = DeepSpeedEngine(model, plan.run, _device())
-            with progress(quiet=engine.rank != 0) as display:
-                train(engine, plan, display, trainer=DeepSpeedTrainer.name)
-            # Without it a rank may tear down the connection that another still reads from.
-            torch.distributed.barrier()
-        finally:
-            if torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
+        engine = DeepSpeedEngine(make_model(plan), plan.run, _device())
+        with progress(quiet=engine.rank != 0) as display:
+            train(engine, plan, display, trainer=DeepSpeedTrainer.name)
+        # Without it a rank may tear down the connection that another still reads from.
+        torch.distributed.barrier()
 
 
 def _device() -> torch.device:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from muppet_zoo.batches import Position
+from muppet_zoo.console import note
 from muppet_zoo.errors import CheckpointError
 from muppet_zoo.file_tools import flush_folder, write_atomically
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER
@@ -68,6 +69,7 @@ def find_checkpoint(out: Path) -> tuple[Path, CheckpointRecord] | None:
     for folder in sorted((out / CHECKPOINTS_FOLDER).glob("step-*"), reverse=True):
         if (folder / RECORD_FILE).is_file():
             return folder, _read_record(folder / RECORD_FILE)
+        note(f"{folder} is not whole and is passed over")
     return None
 
 

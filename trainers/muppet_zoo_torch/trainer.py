@@ -79,12 +79,13 @@ def make_model(plan: Plan) -> MultiTaskModel:
             f"the data has token ids up to {built_with - 1}, the encoder '{settings.encoder}' "
             f"knows {vocab_size}; build the data with the encoder's own tokenizer"
         )
-    longest = max(split.manifest.max_tokens for split in plan.train)
+    splits = (*plan.train, *plan.evaluation.values())
+    longest = max(int(split.lengths.max()) for split in splits)
     room = _max_tokens(encoder)
     if room is not None and longest > room:
         raise UsageError(
-            f"the data was built with --max-tokens {longest}, the encoder '{settings.encoder}' "
-            f"reads at most {room}; build it with --max-tokens {room} or less"
+            f"the data has sequences of {longest} tokens, the encoder '{settings.encoder}' reads "
+            f"at most {room}; build it with --max-tokens {room}"
         )
     torch.manual_seed(plan.run.seed)  # heads do not depend on how the encoder was made
     return MultiTaskModel(encoder, plan.layout, pooling=settings.pooling, dropout=settings.dropout)

@@ -1,0 +1,100 @@
+"""Data and runs for the trainer tests: the quickstart zoo, built once with its own tiny encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from muppet_zoo.build import BuildOptions, build
+from muppet_zoo.encode import open_tokenizer
+from muppet_zoo.run import Run, parse_run
+from muppet_zoo.zoo import Zoo, load_zoo, shipped_specs
+
+ENCODER = shipped_specs() / "quickstart" / "tiny_encoder"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Equal sums whatever the machine, and room for the tests of other processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Zoo:
+    return load_zoo()
+
+
+@pytest.fixture(scope="session")
+def quickstart_tasks(zoo: Zoo) -> tuple[str, ...]:
+    """Every quickstart task, the ones outside of the mixture too: all trainable head types."""
+    return tuple(sorted(name for name in zoo.tasks if name.startswith("qs_")))
+
+
+@pytest.fixture(scope="session")
+def quickstart_data(
+    zoo: Zoo, quickstart_tasks: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Train and validation shards of every quickstart task, 48 rows each."""
+    out = tmp_path_factory.mktemp("quickstart") / "data"
+    tasks = [zoo.task(name) for name in quickstart_tasks]
+    build(
+        tasks,
+        tokenizer=open_tokenizer(str(ENCODER)),
+        out=out,
+        options=BuildOptions(limit=48, max_tokens=64),
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def mixed_specs(
+    quickstart_tasks: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A spec folder with a mixture `everything` of all quickstart tasks."""
+    folder = tmp_path_factory.mktemp("specs") / "mixtures"
+    folder.mkdir()
+    (folder / "everything.yaml").write_text(
+        "mixture_version: 1\nname: everything\ndescription: Every quickstart task, for tests.\n"
+        f"tasks: [{', '.join(quickstart_tasks)}]\n"
+    )
+    return folder.parent
+
+
+@pytest.fixture
+def make_run(quickstart_data: Path) -> Callable[..., Run]:
+    """A run record: SGD without clipping, dropout on, everything else small; change by keyword."""
+
+    def make(**changes: dict[str, Any] | Any) -> Run:
+        from muppet_zoo.run import with_defaults
+
+        data: dict[str, Any] = {
+            "run_version": 1,
+            "data": str(quickstart_data),
+            "mixture": "everything",
+            "seed": 7,
+            "model": {"encoder": str(ENCODER), "random_init": True, "dropout": 0.1},
+            "batching": {
+                "tokens_per_micro_batch": 256,
+                "micro_batches_per_step": 3,
+                "window_examples": 64,
+            },
+            "optimizer": {"name": "sgd", "learning_rate": 0.1, "gradient_clipping": 0.0},
+            "schedule": {"steps": 4, "decay": "constant", "warmup": 0},
+            "evaluation": {"max_examples": 8},
+            "logging": {"every_steps": 1},
+        }
+        for key, value in changes.items():
+            if isinstance(value, dict):
+                data[key] = {**data.get(key, {}), **value}
+            else:
+                data[key] = value
+        return parse_run(with_defaults(data))
+
+    return make

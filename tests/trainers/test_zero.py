@@ -1,0 +1,127 @@
+"""DeepSpeed at every ZeRO stage, on one process and on two, against the plain torch trainer.
+
+The case that goes silently wrong elsewhere: processes whose micro-batches hold different tasks.
+SGD, so that a gradient of zero moves nothing (AdamW turns rounding noise into whole steps), fp32,
+no clipping; dropout is on, since the loop draws it from (seed, step, micro-batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from muppet_zoo_deepspeed.launch import run_ranks
+from muppet_zoo_deepspeed.trainer import write_request
+from muppet_zoo_torch.plan import make_plan
+from muppet_zoo_torch.trainer import TorchTrainer, make_model
+from safetensors.torch import load_file
+from torch import Tensor
+
+from muppet_zoo.run import Run
+from muppet_zoo.trainer_api import TrainRequest, tasks_of
+from muppet_zoo.zoo import load_zoo
+
+STAGES = (0, 1, 2, 3)
+WEIGHTS = ("model/encoder/model.safetensors", "model/heads.safetensors")
+
+
+def weights(out: Path) -> dict[str, Tensor]:
+    return {f"{file}:{k}": v for file in WEIGHTS for k, v in load_file(out / file).items()}
+
+
+def request_for(run: Run, specs: Path, out: Path, num_processes: int = 1) -> TrainRequest:
+    tasks, rates = tasks_of(run, load_zoo([specs]))
+    return TrainRequest(
+        run=run, tasks=tasks, rates=rates, out=out, num_processes=num_processes,
+        spec_dirs=(specs,),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_every_stage_equals_the_reference(
+    make_run: Callable[..., Run],
+    mixed_specs: Path,
+    tmp_path: Path,
+    num_processes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reference = request_for(make_run(), mixed_specs, tmp_path / "reference")
+    plan = make_plan(reference)
+    _assert_ranks_differ(plan)
+    start = {k: v.clone() for k, v in make_model(plan).state_dict().items()}
+    TorchTrainer().train(reference)
+    expected = weights(reference.out)
+
+    arguments: list[str] = []
+    for stage in STAGES:
+        out = tmp_path / f"stage-{stage}"
+        out.mkdir()
+        run = make_run(deepspeed={"zero_stage": stage})
+        path = write_request(request_for(run, mixed_specs, out, num_processes))
+        arguments.append(str(path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    run_ranks("zero_worker", arguments, num_processes)
+
+    for stage in STAGES:
+        found = weights(tmp_path / f"stage-{stage}")
+        assert found.keys() == expected.keys()
+        worst = max((found[k] - expected[k]).abs().max().item() for k in expected)
+        assert worst <= 1e-6, f"stage {stage} on {num_processes} processes: {worst}"
+    moved = max(
+        (expected[f"model/heads.safetensors:{k}"] - start[k]).abs().max().item()
+        for k in ("sentence.weight", "token.weight")
+    )
+    assert moved > 1e-2, "the comparison means nothing if nothing was learned"
+
+
+def _assert_ranks_differ(plan) -> None:  # type: ignore[no-untyped-def]
+    """The plan must hold what this test is about."""
+    mixed = different = 0
+    for _, step in zip(range(plan.num_steps), plan.batcher.steps(), strict=False):
+        mine, theirs = step.for_rank(0, 2)[0], step.for_rank(1, 2)[0]
+        mixed += len(set(mine.tasks.tolist())) > 1
+        different += set(mine.tasks.tolist()) != set(theirs.tasks.tolist())
+    assert mixed == plan.num_steps
+    assert different == plan.num_steps
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_a_process_without_a_micro_batch_changes_nothing(
+    make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path, world_size: int
+) -> None:
+    """Shares of all ranks add up to the step, also where they cannot be equally many."""
+    plan = make_plan(request_for(make_run(), mixed_specs, tmp_path / "out"))
+    step = next(iter(plan.batcher.steps()))
+    shares = [step.for_rank(rank, world_size) for rank in range(world_size)]
+    assert len({len(share) for share in shares}) == 1
+    rows = [
+        (int(t), int(r))
+        for share in shares
+        for part in share
+        if part is not None
+        for t, r in zip(part.tasks, part.rows, strict=True)
+    ]
+    whole = [
+        (int(t), int(r))
+        for part in step.micro_batches
+        for t, r in zip(part.tasks, part.rows, strict=True)
+    ]
+    assert sorted(rows) == sorted(whole)
+    assert len(whole) == step.num_examples
+
+
+def test_dropout_is_the_same_whatever_came_before(
+    make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path
+) -> None:
+    """Random numbers are a function of seed, step and micro-batch; nothing needs saving."""
+    first = request_for(make_run(), mixed_specs, tmp_path / "first")
+    TorchTrainer().train(first)
+    torch.manual_seed(12345)
+    torch.rand(1000)
+    second = replace(first, out=tmp_path / "second")
+    TorchTrainer().train(second)
+    for key, value in weights(first.out).items():
+        assert torch.equal(value, weights(second.out)[key])
