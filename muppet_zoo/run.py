@@ -7,6 +7,7 @@ asks that it is the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,10 +195,6 @@ def _changed(data: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
                 f"--set takes KEY=VALUE, such as optimizer.learning_rate=1e-4; found '{change}'"
             )
         _set(data, key.split("."), text)
-        if key == "data":
-            data["data"] = _resolved(text, Path.cwd())
-        if key == "model.encoder":
-            data["model"]["encoder"] = _encoder(text, Path.cwd())
     document = Document(path=Path("--set"), data=data, values={}, keys={})
     findings = schema_findings(document, "run")
     if findings:
@@ -205,6 +202,11 @@ def _changed(data: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
             Finding(path=Path("--set"), line=1, column=1, field=f.field, message=f.message)
             for f in findings
         )
+    keys = {change.partition("=")[0] for change in changes}
+    if "data" in keys:
+        data["data"] = _resolved(data["data"], Path.cwd())
+    if "model.encoder" in keys:
+        data["model"]["encoder"] = _encoder(data["model"]["encoder"], Path.cwd())
     return data
 
 
@@ -216,6 +218,14 @@ def _set(data: dict[str, Any], keys: Sequence[str], text: str) -> None:
             where = ".".join(keys[:i]) or "a run"
             raise UsageError(f"--set: {where} has no '{key}'{suggest(key, allowed)}")
         schema = allowed[key]
+    if inside := schema.get("properties"):
+        group = ".".join(keys)
+        raise UsageError(
+            f"--set: {group} is a group; set one of {', '.join(f'{group}.{key}' for key in inside)}"
+        )
+    value = text if schema.get("type") == "string" else parse_scalar(text)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"--set: {'.'.join(keys)} cannot be '{text}'; give a finite number")
     inner = data
     for key in keys[:-1]:
         inner = inner.setdefault(key, {})
@@ -225,4 +235,4 @@ def _set(data: dict[str, Any], keys: Sequence[str], text: str) -> None:
     if keys[0] == "schedule" and keys[-1] in ("steps", "epochs"):
         inner.pop("steps", None)
         inner.pop("epochs", None)
-    inner[keys[-1]] = text if schema.get("type") == "string" else parse_scalar(text)
+    inner[keys[-1]] = value
