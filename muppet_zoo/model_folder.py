@@ -96,16 +96,14 @@ def lay_out(specs: Sequence[TaskSpec]) -> HeadLayout:
             f"out of the mixture to train the others"
         )
     widths = {"sentence": 0, "token": 0}
-    shared: dict[str, tuple[int, int]] = {}
+    shared: dict[tuple[str, str], int] = {}
     slots = []
     for spec in specs:
         level = "sentence" if isinstance(spec.head, SENTENCE_HEADS) else "token"
-        name = spec.head.shared_head
-        start, size = shared.get(name or "", (widths[level], _num_columns(spec.head)))
-        if start == widths[level]:
-            widths[level] += size
-        if name is not None:
-            shared[name] = start, size
+        size, start = _num_columns(spec.head), widths[level]
+        if spec.head.shared_head is not None:
+            start = shared.setdefault((spec.head.type, spec.head.shared_head), start)
+        widths[level] = max(widths[level], start + size)
         slots.append(
             HeadSlot(
                 task=spec.name,
@@ -164,5 +162,5 @@ def _read(folder: Path) -> ModelFolder:
             for slot in layout.pop("slots")
         )  # fmt: skip
         return ModelFolder(path=folder, layout=HeadLayout(slots=slots, **layout), **data)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / LAYOUT_FILE} is damaged: {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / LAYOUT_FILE} is damaged: {error!r}") from error
