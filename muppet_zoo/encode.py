@@ -126,6 +126,9 @@ class ExampleEncoder:
                 f"--max-tokens {max_tokens} leaves no room for text: the tokenizer adds {special} "
                 f"special tokens to a pair"
             )
+        if isinstance(spec.head, Generation):
+            _check_answer_room(spec.head.max_target_tokens, self._tokenizer)
+        self._max_tokens = max_tokens
         self._tokenizer.enable_truncation(max_tokens, strategy="longest_first")
         self.token_type = pa.uint16() if tokenizer.vocab_size <= 1 << 16 else pa.uint32()
 
@@ -240,11 +243,20 @@ class ExampleEncoder:
         return targets
 
     def _encode_answers(self, targets: Sequence[str | None], max_tokens: int) -> list[Any]:
-        budget = self._tokenizer.truncation
         self._tokenizer.enable_truncation(max_tokens)
         encoded = self._tokenizer.encode_batch_fast([target or "" for target in targets])
-        self._tokenizer.enable_truncation(**budget)
+        self._tokenizer.enable_truncation(self._max_tokens, strategy="longest_first")
         return [None if t is None else e for t, e in zip(targets, encoded, strict=True)]
+
+
+def _check_answer_room(max_target_tokens: int, tokenizer: Tokenizer) -> None:
+    """`tokenizers` does not truncate at all to fewer tokens than it adds."""
+    special = tokenizer.num_special_tokens_to_add(is_pair=False)
+    if max_target_tokens <= special:
+        raise UsageError(
+            f"max_target_tokens: {max_target_tokens} leaves no room for an answer: the tokenizer "
+            f"adds {special} special tokens"
+        )
 
 
 def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:

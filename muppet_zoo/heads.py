@@ -10,8 +10,8 @@ Stored targets, `-1` (NaN for regression) where the publisher keeps the labels:
     regression            target  float32          value on the spec's scale
     multi_label           target  list<int32>      label indices, ascending; [-1] = unlabelled
     token_classification  target  list<int32>      per token; -100 where not scored
-    span                  target  list<int32>      [first, last] token, inclusive; [-1, -1] = unknown
-                                                   or cut off by truncation
+    span                  target  list<int32>      [first, last] token, inclusive; [-1, -1] where
+                                                   unknown or cut off by truncation
                           context, answers, offsets: what scoring needs to compare texts
     generation            target  list<uint>       token ids of the answer
 """
@@ -24,7 +24,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from muppet_zoo.formats import Segments
-from muppet_zoo.rows import Row, RowProblem, Template, as_text, describe, get_list, get_path
+from muppet_zoo.rows import (
+    Row,
+    RowProblem,
+    Template,
+    as_text,
+    describe,
+    get_list,
+    get_path,
+    spelled,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,11 +45,16 @@ UNLABELLED = -1
 class Encoding(Protocol):
     """The part of `tokenizers.Encoding` that targets are aligned with."""
 
-    ids: list[int]
-    offsets: list[tuple[int, int]]
-    word_ids: list[int | None]
-    sequence_ids: list[int | None]
-    overflowing: list[Any]
+    @property
+    def ids(self) -> list[int]: ...
+    @property
+    def offsets(self) -> list[tuple[int, int]]: ...
+    @property
+    def word_ids(self) -> list[int | None]: ...
+    @property
+    def sequence_ids(self) -> list[int | None]: ...
+    @property
+    def overflowing(self) -> list[Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +161,8 @@ class Regression:
     def read_target(self, row: Row, segments: Segments) -> float:
         value = get_path(row, self.target)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise RowProblem(f"column '{self.target}' holds {describe(value)}, a number is expected")
+            found = describe(value)
+            raise RowProblem(f"column '{self.target}' holds {found}, a number is expected")
         low, high = self.range
         if not low <= value <= high:  # also catches NaN
             raise RowProblem(f"column '{self.target}' holds {value}, outside {low} to {high}")
@@ -157,7 +172,10 @@ class Regression:
         return (str(round(target)),)
 
     def target_columns(
-        self, targets: Sequence[float | None], encodings: Sequence[Encoding], token_type: pa.DataType
+        self,
+        targets: Sequence[float | None],
+        encodings: Sequence[Encoding],
+        token_type: pa.DataType,
     ) -> TargetColumns:
         import pyarrow as pa
 
@@ -198,15 +216,13 @@ class TokenClassification:
     ) -> TargetColumns:
         rows, num_cut = [], 0
         for target, encoding in zip(targets, encodings, strict=True):
-            previous: int | None = None
-            row = []
+            row, seen = [], set()
             for word in encoding.word_ids:
-                first = word is not None and word != previous
-                row.append(target[word] if target is not None and first and word is not None
-                           else IGNORED)  # fmt: skip
-                previous = word
+                scored = target is not None and word is not None and word not in seen
+                row.append(target[word] if scored else IGNORED)  # type: ignore[index]
+                seen.add(word)
             rows.append(row)
-            num_cut += target is not None and (previous_word(encoding) + 1 < len(target))
+            num_cut += target is not None and not seen.issuperset(range(len(target)))
         return TargetColumns(columns={"target": _int_lists(rows)}, num_cut=num_cut)
 
 
@@ -229,13 +245,15 @@ class MultipleChoice:
         value, num_options = get_path(row, self.target), len(segments.sequences)
         if self.keys is None:
             return self._number(value, num_options)
-        keys = get_list(row, self.keys) if isinstance(self.keys, str) else self.keys
+        listed = get_list(row, self.keys) if isinstance(self.keys, str) else self.keys
+        keys, key = [spelled(k) for k in listed], spelled(value)
         if len(keys) != num_options:
             raise RowProblem(f"{num_options} options but {len(keys)} keys")
-        if list(keys).count(value) != 1:
-            shown = ", ".join(map(str, keys))
-            raise RowProblem(f"column '{self.target}' holds {describe(value)}, not one of: {shown}")
-        return list(keys).index(value)
+        if keys.count(key) != 1:
+            found = "more than one of" if key in keys else "not one of"
+            shown = f"{describe(value)}, {found}: {', '.join(keys)}"
+            raise RowProblem(f"column '{self.target}' holds {shown}")
+        return keys.index(key)
 
     def _number(self, value: Any, num_options: int) -> int:
         if isinstance(value, str) and value.isdecimal():  # HellaSwag writes "0" to "3"
@@ -290,17 +308,18 @@ class Span:
         answers = tuple(as_text(a, self.answers) for a in get_list(row, self.answers))
         starts = get_list(row, self.answer_starts)
         if not answers or len(answers) != len(starts):
-            raise RowProblem(f"{len(answers)} answers with {len(starts)} offsets; at least one needed")
+            found = f"{len(answers)} answers with {len(starts)} offsets"
+            raise RowProblem(f"{found}; at least one is needed, and as many of each")
         for answer, start in zip(answers, starts, strict=True):
-            found = context[start : start + len(answer)] if isinstance(start, int) else None
+            inside = isinstance(start, int) and start >= 0  # -1 would count from the end
+            found = context[start : start + len(answer)] if inside else ""
             if found != answer or not answer.strip():
                 raise RowProblem(
                     f"answer {describe(answer)} is not in the context at character {start} "
                     f"(found: {describe(found)})"
                 )
-        return SpanTarget(
-            context=context, answers=answers, start_char=starts[0], end_char=starts[0] + len(answers[0])
-        )
+        end_char = starts[0] + len(answers[0])
+        return SpanTarget(context=context, answers=answers, start_char=starts[0], end_char=end_char)
 
     def histogram_keys(self, target: SpanTarget) -> tuple[str, ...]:
         return ()
@@ -371,12 +390,9 @@ class Generation:
         import pyarrow as pa
 
         rows = [[] if target is None else target.ids for target in targets]
-        return TargetColumns(columns={"target": pa.array(rows, type=pa.list_(token_type))})
-
-
-def previous_word(encoding: Encoding) -> int:
-    """The last word that has a token, -1 when none has."""
-    return max((word for word in encoding.word_ids if word is not None), default=-1)
+        num_cut = sum(1 for target in targets if target is not None and target.overflowing)
+        columns = {"target": pa.array(rows, type=pa.list_(token_type))}
+        return TargetColumns(columns=columns, num_cut=num_cut)
 
 
 def _token_span(
@@ -388,9 +404,11 @@ def _token_span(
         for i, (start, end) in enumerate(encoding.offsets)
         if inside[i] and start < target.end_char and end > target.start_char
     ]
-    if not overlapping or encoding.offsets[overlapping[-1]][1] < len(
-        target.context[: target.end_char].rstrip()
-    ):
+    if not overlapping:
+        return None
+    answer_end = len(target.context[: target.end_char].rstrip())
+    # An end without tokens is cut off only if something was: normalisers drop characters too.
+    if encoding.overflowing and encoding.offsets[overlapping[-1]][1] < answer_end:
         return None
     return overlapping[0], overlapping[-1]
 
