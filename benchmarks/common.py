@@ -1,4 +1,4 @@
-"""What every measurement shares: running the public commands, and saying where a figure comes from."""
+"""What every measurement shares: running public commands, and saying where a figure is from."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-_VERSIONS_OF = (
-    "muppet-zoo", "torch", "deepspeed", "transformers", "tokenizers", "pyarrow", "numpy", "datasets",
-)  # fmt: skip
+_VERSIONS_OF = "muppet-zoo torch deepspeed transformers tokenizers pyarrow numpy datasets".split()
 
 
 def run_cli(*arguments: str | Path, capture: bool = False) -> str:
-    """Run a `muppet-zoo` command as a user would, showing it first; stops the script if it fails."""
+    """Show a `muppet-zoo` command and run it as a user would; stops the script if it fails."""
     shown = shlex.join(["muppet-zoo", *map(str, arguments)])
     print(f"\n$ {shown}", flush=True)
     command = [sys.executable, "-m", "muppet_zoo", *map(str, arguments)]
@@ -31,7 +29,7 @@ def run_cli(*arguments: str | Path, capture: bool = False) -> str:
 
 def environment() -> dict[str, Any]:
     """Commit, versions and the class of machine; nothing that names the machine itself."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _VERSIONS_OF:
         try:
             versions[name] = metadata.version(name)

@@ -59,10 +59,14 @@ def print_yaml(text: str) -> None:
         return
     from rich.syntax import Syntax
 
-    _stdout().print(Syntax(text, "yaml", theme="ansi_dark", word_wrap=True, background_color="default"))
+    _stdout().print(
+        Syntax(text, "yaml", theme="ansi_dark", word_wrap=True, background_color="default")
+    )
 
 
-def print_table(title: str, rows: Sequence[Mapping[str, Any]], *, notes: Iterable[str] = ()) -> None:
+def print_table(
+    title: str, rows: Sequence[Mapping[str, Any]], *, notes: Iterable[str] = ()
+) -> None:
     """A table with one column per key of the first row; numbers are aligned to the right."""
     from rich.table import Table
 
@@ -106,7 +110,9 @@ def print_findings(findings: Sequence[Finding]) -> None:
         print(finding)
     if findings:
         files = len({finding.path for finding in findings})
-        note(f"{len(findings)} finding{'s' * (len(findings) > 1)} in {files} file{'s' * (files > 1)}")
+        note(
+            f"{len(findings)} finding{'s' * (len(findings) > 1)} in {files} file{'s' * (files > 1)}"
+        )
 
 
 def print_error(error: MuppetZooError) -> None:
@@ -231,4 +237,10 @@ def _rate(done: float, unit: str, elapsed_s: float) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+    return (
+        f"{hours} h {minutes:02} min"
+        if hours
+        else f"{minutes} min {rest:02} s"
+        if minutes
+        else f"{rest} s"
+    )

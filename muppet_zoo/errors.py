@@ -2,12 +2,14 @@
 
     MuppetZooError                 exit code 1
     ├── SpecError                  findings in spec, mixture or run files, all at once
-    ├── SourceError                rows cannot be read: a file or split is missing, a line is malformed
+    ├── SourceError                rows cannot be read: no such file or split, a malformed line
     ├── RowError                   one row cannot be encoded: task, split, row number, reason
     ├── ShardError                 built data is missing, damaged, or was made for something else
     ├── CheckpointError            a checkpoint is missing, damaged, or belongs to another run
     ├── TrainingError              the training cannot go on: a loss is not finite, a process died
     ├── NotTrainableError          the task is valid, but its head cannot be trained yet
+    ├── metrics.ScoreError         predictions and references that cannot be scored
+    ├── results.ReportError        reports that cannot be read or compared
     └── UsageError                 exit code 2: the request itself cannot be carried out
         ├── UnknownNameError       no such task, mixture, trainer, split …; carries near matches
         └── MissingExtraError      an optional dependency is not installed

@@ -1,7 +1,7 @@
-"""A training run as a frozen record, from its YAML file and the changes asked for on the command line.
+"""A training run as a frozen record: its YAML file, plus the changes of the command line.
 
-The schema `schemas/run.schema.json` is the single source of defaults: they are filled in here, once,
-so no other module knows a default. The resolved run is written beside the results, and resuming
+The schema `schemas/run.schema.json` is the single source of defaults: they are filled in here,
+once, so no other module knows a default. The resolved run is written beside the results, and resuming
 asks that it is the same.
 """
 

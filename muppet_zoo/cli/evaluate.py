@@ -11,10 +11,20 @@ from muppet_zoo.cli.options import json_option, specs_option
 
 @click.command("eval")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False),
-              metavar="DIR", help="Folder that `build` wrote, with the model's tokenizer.")  # fmt: skip
-@click.option("--task", "names", multiple=True, metavar="NAME",
-              help="Task to score; may be given more than once. All of the model's without it.")  # fmt: skip
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder that `build` wrote, with the model's tokenizer.",
+)
+@click.option(
+    "--task",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Task to score; may be given more than once. All of the model's without it.",
+)
 @click.option("--split", default="validation", show_default=True, help="Role of the split.")
 @click.option("--max-examples", type=click.IntRange(min=1), help="Only the first so many rows.")
 @click.option("--trainer", default="torch", show_default=True, help="Trainer that evaluates.")

@@ -11,14 +11,29 @@ from muppet_zoo.cli.options import json_option, specs_option
 
 @click.command("train")
 @click.argument("run_file", metavar="RUN.yaml", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False),
-              metavar="DIR", help="Where the model, checkpoints and logs go.")  # fmt: skip
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the model, checkpoints and logs go.",
+)
 @click.option("--trainer", metavar="NAME", help="Override the run's trainer: deepspeed or torch.")
-@click.option("--num-processes", default=1, show_default=True, type=click.IntRange(min=1),
-              help="Processes on this machine that share the work.")  # fmt: skip
+@click.option(
+    "--num-processes",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Processes on this machine that share the work.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint in --out.")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
-              help="Change one setting of the run, such as optimizer.learning_rate=1e-4.")  # fmt: skip
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting of the run, such as optimizer.learning_rate=1e-4.",
+)
 @specs_option
 @json_option
 def command(  # one parameter per option of the command line

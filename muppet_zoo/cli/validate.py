@@ -16,8 +16,8 @@ def command(paths: tuple[Path, ...], as_json: bool) -> int:
     """Check spec and mixture files; report every problem at its line.
 
     PATHS are files or folders; without any, the shipped zoo is checked. The checks need no data
-    and no network: YAML (one document, UTF-8, no duplicate keys, no aliases, bounded size), the JSON
-    Schema, and what it cannot say: that the name equals the file's, that templates, operations and
+    and no network: YAML (one document, UTF-8, no duplicate keys, no aliases, bounded size), the
+    JSON Schema, and what it cannot say: that the name equals the file's, that templates, operations and
     head name columns the source declares, that head, format, target type and metrics suit each
     other, that labels are distinct, that files exist inside the spec's folder, that names are
     unique, that mixtures name existing tasks and explicit rates name each of them, and that tasks

@@ -1,7 +1,7 @@
 """The gradient of one optimizer step against a reference that shares no code with the trainers.
 
-The reference runs every sequence alone, unpadded, through the encoder, gives every head a map of its
-own, takes each example's loss from PyTorch, divides it by the log of its outcomes, adds all up and
+The reference runs every sequence alone, unpadded, through the encoder, gives every head its own
+map, takes each example's loss from PyTorch, divides it by the log of its outcomes, adds all up and
 divides once. It knows nothing of micro-batches, fused maps or masks.
 """
 

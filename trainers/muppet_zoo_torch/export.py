@@ -44,7 +44,7 @@ def write_model(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
-        model.encoder.save_pretrained(  # type: ignore[operator, union-attr]
+        model.encoder.save_pretrained(  # type: ignore[operator]
             folder / ENCODER_FOLDER, state_dict=encoder_state
         )
     _copy_tokenizer(Path(plan.run.model.encoder), folder / ENCODER_FOLDER)

@@ -75,7 +75,7 @@ class MultiTaskModel(nn.Module):
             "input_ids": batch.input_ids,
             "attention_mask": batch.attention_mask.long(),
         }
-        if getattr(self.encoder.config, "type_vocab_size", 0) > 1:  # type: ignore[arg-type]
+        if getattr(self.encoder.config, "type_vocab_size", 0) > 1:
             arguments["token_type_ids"] = batch.segments
         states: Tensor = self.encoder(**arguments).last_hidden_state
         return states
