@@ -146,6 +146,10 @@ class ProgressDisplay(Protocol):
         """A new line."""
         ...
 
+    def show(self, title: str, values: Mapping[str, float]) -> None:
+        """Named numbers below the lines, such as each task's loss; nothing in a plain log."""
+        ...
+
 
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[ProgressDisplay]:
@@ -153,6 +157,7 @@ def progress(*, quiet: bool = False) -> Iterator[ProgressDisplay]:
     if quiet or not _stderr().is_terminal:
         yield _PlainDisplay(quiet)
         return
+    from rich.live import Live
     from rich.progress import (
         BarColumn,
         Progress,
@@ -166,17 +171,28 @@ def progress(*, quiet: bool = False) -> Iterator[ProgressDisplay]:
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f} %"),
         TextColumn("{task.fields[text]}", markup=False),
+        TextColumn("after", style="dim"),
         TimeElapsedColumn(),
         TextColumn("left", style="dim"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_stderr(), refresh_per_second=4) as bars:
-        yield _RichDisplay(bars)
+    # Steps come seconds apart, so the rate is taken over minutes.
+    bars = Progress(*columns, console=_stderr(), speed_estimate_period=600)
+    with Live(bars, console=_stderr(), refresh_per_second=4) as live:
+        yield _RichDisplay(bars, live)
 
 
 class _RichDisplay:
-    def __init__(self, bars: Any) -> None:
-        self._bars = bars
+    def __init__(self, bars: Any, live: Any) -> None:
+        self._bars, self._live = bars, live
+
+    def show(self, title: str, values: Mapping[str, float]) -> None:
+        from rich.columns import Columns
+        from rich.console import Group
+        from rich.text import Text
+
+        cells = [Text.assemble((f"{value:6.3f} ", "bold"), name) for name, value in values.items()]
+        self._live.update(Group(self._bars, Text(title, style="dim"), Columns(cells)))
 
     def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
         return _RichLine(self._bars, name, total, unit)
@@ -201,6 +217,9 @@ class _RichLine:
 class _PlainDisplay:
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
+
+    def show(self, title: str, values: Mapping[str, float]) -> None:
+        pass  # a line per task would bury the log; metrics.jsonl has every value
 
     def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
         return _PlainLine(name, total, unit, self._quiet)

@@ -30,13 +30,17 @@ RECORD_FILE = "checkpoint.json"
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointRecord:
-    """Where a run stands: `step` optimizer steps are done, `position` is where the data goes on."""
+    """Where a run stands: `step` optimizer steps are done, `position` is where the data goes on.
+
+    data: digest of the train splits in their order; a position means nothing in other data.
+    """
 
     step: int
     position: Position
     trainer: str
     world_size: int
     zero_stage: int
+    data: str
 
 
 def checkpoint_folder(out: Path, step: int) -> Path:
@@ -96,3 +100,8 @@ def check_same(record: CheckpointRecord, now: CheckpointRecord, folder: Path) ->
                 f"{folder} was written with {field} {before}, this run has {wanted}; resume with "
                 f"{field} {before}, or start another run from its encoder ({folder / MODEL_FOLDER})"
             )
+    if record.data != now.data:
+        raise CheckpointError(
+            f"{folder} was trained on other data: since then a task was built anew or the mixture "
+            f"changed; start another run from its encoder ({folder / MODEL_FOLDER})"
+        )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,14 +15,15 @@ from torch import Tensor
 
 from muppet_zoo.batches import MicroBatch, MicroBatchPlan, collate, eval_plans
 from muppet_zoo.console import ProgressDisplay
-from muppet_zoo.errors import ShardError, UnknownNameError
+from muppet_zoo.errors import CheckpointError, ShardError, UnknownNameError
 from muppet_zoo.metrics import score_all
-from muppet_zoo.model_folder import HeadSlot, find_model
+from muppet_zoo.model_folder import ENCODER_FOLDER, HeadSlot, ModelFolder, find_model, lay_out
 from muppet_zoo.results import TaskReport
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import EvalRequest
 from muppet_zoo_torch.batch import to_tensors
+from muppet_zoo_torch.checks import check_data_fits
 from muppet_zoo_torch.decode import check_labelled, decode, num_labels, references
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.export import load_model
@@ -144,14 +144,19 @@ def evaluate_folder(request: EvalRequest, display: ProgressDisplay) -> list[Task
     Raises:
         UnknownNameError: the model has no head for a task.
         ShardError: a split is not built, or has no labels.
+        CheckpointError: the model is damaged, or a spec is no longer the one it was trained with.
+        UsageError: the data was not built for the model's encoder.
     """
     folder = find_model(request.checkpoint)
     for spec in request.tasks:
         if spec.name not in folder.tasks:
             raise UnknownNameError(f"head of {folder.path}", spec.name, folder.tasks)
     splits = open_splits(request.data, request.tasks, request.split)
+    _check_heads(folder, request.tasks)
     device = default_device()
-    engine: Any = _InferenceEngine(load_model(folder, device), device)
+    model = load_model(folder, device)
+    check_data_fits(model.encoder, str(folder.path / ENCODER_FOLDER), splits)
+    engine: Any = _InferenceEngine(model, device)
     scoring = Scoring(
         split=request.split,
         splits={spec.name: split for spec, split in zip(request.tasks, splits, strict=True)},
@@ -159,13 +164,22 @@ def evaluate_folder(request: EvalRequest, display: ProgressDisplay) -> list[Task
         tokens_per_micro_batch=request.tokens_per_micro_batch,
         step=folder.step,
         seed=folder.seed,
-        checkpoint=_shown(folder.path),
+        checkpoint=str(folder.path),
     )
     return evaluate_tasks(engine, request.tasks, scoring, display)
 
 
-def _shown(path: Path) -> str:
-    return str(path)
+def _check_heads(folder: ModelFolder, specs: Sequence[TaskSpec]) -> None:
+    """Refuse specs that changed what a head's columns mean since the model was trained."""
+    trained = {slot.task: slot for slot in folder.layout.slots}
+    for spec, now in zip(specs, lay_out(specs).slots, strict=True):
+        before = trained[spec.name]
+        for what in ("head", "labels", "range"):
+            if getattr(before, what) != getattr(now, what):
+                raise CheckpointError(
+                    f"task {spec.name}: {folder.path} was trained with {what} "
+                    f"{getattr(before, what)}, its spec now has {getattr(now, what)}"
+                )
 
 
 def default_device() -> torch.device:

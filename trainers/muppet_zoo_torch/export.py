@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from muppet_zoo.errors import CheckpointError
+from muppet_zoo.errors import CheckpointError, UsageError
 from muppet_zoo.file_tools import flush_folder
 from muppet_zoo.model_folder import ENCODER_FOLDER, WEIGHTS_FILE, ModelFolder, write_layout
 from muppet_zoo_torch.engine import Engine
@@ -87,14 +88,17 @@ def load_model(folder: ModelFolder, device: torch.device) -> MultiTaskModel:
     Raises:
         CheckpointError: when its files are missing or do not fit each other.
     """
-    encoder = load_encoder(str(folder.path / ENCODER_FOLDER), random_init=False)
+    try:
+        encoder = load_encoder(str(folder.path / ENCODER_FOLDER), random_init=False)
+    except UsageError as error:  # the folder is ours, not named by the user
+        raise CheckpointError(f"{folder.path}: {error}") from error
     model = MultiTaskModel(
         encoder, folder.layout, pooling=folder.pooling, dropout=folder.dropout
     ).to(device)
     try:
         state = load_file(folder.path / WEIGHTS_FILE)
         missing, unexpected = model.load_state_dict(state, strict=False)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder.path / WEIGHTS_FILE} cannot be read: {error}") from error
     lost = [name for name in missing if not name.startswith(_ENCODER_PREFIX)]
     if lost or unexpected:

@@ -68,6 +68,7 @@ def train(
         trainer=trainer,
         world_size=engine.world_size,
         zero_stage=plan.run.deepspeed.zero_stage if trainer == "deepspeed" else 0,
+        data=plan.data_digest,
     )
     record = _restore(engine, plan, record)
     if engine.rank == 0:
@@ -122,7 +123,7 @@ def _run_steps(
         # resumed run writes is what an uninterrupted one would have written.
         checkpoint = last or _due(record.step, run.checkpointing.every_steps)
         if checkpoint or _due(record.step, run.log_every_steps):
-            _log(engine, plan, record, tally, line)
+            _log(engine, plan, record, tally, (display, line))
             tally = _new_tally(engine, plan)
         if last or _due(record.step, run.evaluation.every_steps):
             _score(engine, plan, record.step, display)
@@ -190,7 +191,11 @@ def _new_tally(engine: Engine, plan: Plan) -> _Tally:
 
 
 def _log(
-    engine: Engine, plan: Plan, record: CheckpointRecord, tally: _Tally, line: ProgressLine
+    engine: Engine,
+    plan: Plan,
+    record: CheckpointRecord,
+    tally: _Tally,
+    screen: tuple[ProgressDisplay, ProgressLine],
 ) -> None:
     sums = engine.sum(torch.cat([tally.losses.double(), tally.counts.double()]).cpu())
     tokens, cells = engine.sum(tally.cells).tolist()
@@ -218,6 +223,8 @@ def _log(
         "seconds": seconds,
     }
     append_line(plan.out / METRICS_FILE, json.dumps(entry).encode())
+    display, line = screen
+    display.show("scaled loss by task", entry["task_losses"])
     line.update(
         record.step,
         text=f"loss {entry['loss']:.3f}, {entry['tokens_per_s']:,.0f} tokens/s, "

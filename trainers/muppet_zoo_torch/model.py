@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from muppet_zoo.errors import UsageError
@@ -165,7 +166,7 @@ def load_encoder(name: str, *, random_init: bool) -> nn.Module:
                 output_loading_info=True,
                 **extra,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise UsageError(
                 f"model.encoder '{name}' cannot be read: {_first_line(error)}"
             ) from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from muppet_zoo.batches import Batcher
-from muppet_zoo.errors import ShardError, UsageError
+from muppet_zoo.errors import ShardError, UnknownNameError, UsageError
 from muppet_zoo.fingerprints import spec_digest
 from muppet_zoo.model_folder import HeadLayout, lay_out
 from muppet_zoo.order import Order, quotas
@@ -31,12 +32,20 @@ class Plan:
     num_steps: int
     stop_after_examples: int | None
 
+    @property
+    def data_digest(self) -> str:
+        """Hex SHA-256 of what the run trains on: tasks, rates and built splits, in order."""
+        parts = [*(s.name for s in self.specs), *(t.manifest.fingerprint for t in self.train)]
+        parts += map(str, self.batcher.order.quotas)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
 
 def make_plan(request: TrainRequest) -> Plan:
     """Open the data of every task and lay out the heads.
 
     Raises:
         ShardError: a train split is not built, or was built from another spec or tokenizer.
+        UnknownNameError: no task has the split to evaluate on.
         NotTrainableError: a task's head cannot be trained yet.
     """
     run = request.run
@@ -50,8 +59,10 @@ def make_plan(request: TrainRequest) -> Plan:
     else:
         epochs = run.schedule.epochs or 1.0
         num_steps, stop = batcher.num_steps(epochs), batcher.num_examples(epochs)
+    _check_evaluation_split(run.evaluation.split, request.tasks)
     scored = [s for s in request.tasks if has_split(run.data, s.name, run.evaluation.split)]
     evaluation = open_splits(run.data, scored, run.evaluation.split)
+    check_one_tokenizer([*train, *evaluation])
     return Plan(
         run=run,
         out=request.out,
@@ -65,26 +76,48 @@ def make_plan(request: TrainRequest) -> Plan:
     )
 
 
+def _check_evaluation_split(role: str, specs: Sequence[TaskSpec]) -> None:
+    known = {name for spec in specs for name in spec.source.splits}
+    if role not in known:
+        raise UnknownNameError("split of the run's tasks", role, sorted(known))
+
+
 def has_split(data: Path, task: str, role: str) -> bool:
     """Whether this split was built to the end."""
     return (data / task / role / "manifest.json").is_file()
 
 
 def open_splits(data: Path, specs: Sequence[TaskSpec], role: str) -> tuple[BuiltSplit, ...]:
-    """The built `role` of each task, all with one tokenizer and from the present specs."""
+    """The built `role` of each task, with labels, all with one tokenizer, from the present specs.
+
+    Raises:
+        UsageError: there is no such folder.
+        ShardError: a split is not built, not labelled, or does not belong to the others.
+    """
     if not data.is_dir():
         raise UsageError(f"no such data folder: {data}; make it with muppet-zoo build --out {data}")
     splits = tuple(open_task(data, spec.name, role) for spec in specs)
     for spec, split in zip(specs, splits, strict=True):
-        if split.manifest.components["spec"] != spec_digest(spec, role):
+        described = spec.source.splits.get(role)
+        if described is None or split.manifest.components["spec"] != spec_digest(spec, role):
             raise ShardError(
                 f"task {spec.name}, split {role}: {split.folder} was built from another version of "
                 f"{spec.path.name}; run muppet-zoo build {spec.name} again"
             )
-        first = splits[0].manifest.tokenizer.digest
-        if split.manifest.tokenizer.digest != first:
+        if not described.labels:
             raise ShardError(
-                f"{spec.name} was built with another tokenizer than {specs[0].name}; build all "
-                f"tasks of a run with one tokenizer"
+                f"task {spec.name}, split {role}: its publisher keeps the labels, so it can "
+                f"neither be trained on nor scored; use a split with labels"
             )
+    check_one_tokenizer(splits)
     return splits
+
+
+def check_one_tokenizer(splits: Sequence[BuiltSplit]) -> None:
+    """Refuse splits whose token ids mean different things."""
+    for split in splits:
+        if split.manifest.tokenizer.digest != splits[0].manifest.tokenizer.digest:
+            raise ShardError(
+                f"{split.folder} was built with another tokenizer than {splits[0].folder}; build "
+                f"all tasks of a run with one tokenizer"
+            )

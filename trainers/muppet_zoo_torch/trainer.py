@@ -17,6 +17,8 @@ from muppet_zoo.model_folder import MODEL_FOLDER
 from muppet_zoo.results import TaskReport
 from muppet_zoo.run import Run
 from muppet_zoo.trainer_api import EvalRequest, TrainRequest
+from muppet_zoo_torch.checkpoints import find_checkpoint
+from muppet_zoo_torch.checks import check_data_fits
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import default_device, evaluate_folder
 from muppet_zoo_torch.loop import final_reports, train
@@ -58,6 +60,7 @@ def run_lock(out: Path) -> Iterator[None]:
 
     The lock is the operating system's, so it ends with the process, however that ends.
     """
+    out = out.resolve()  # `.` has no name
     out.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out.parent / f".{out.name}.lock", timeout=0)
     try:
@@ -72,37 +75,9 @@ def make_model(plan: Plan) -> MultiTaskModel:
     torch.manual_seed(plan.run.seed)
     settings = plan.run.model
     encoder = load_encoder(settings.encoder, random_init=settings.random_init)
-    vocab_size = int(encoder.config.vocab_size)  # type: ignore[union-attr, arg-type]
-    built_with = plan.train[0].manifest.tokenizer.vocab_size
-    if built_with > vocab_size:
-        raise UsageError(
-            f"the data has token ids up to {built_with - 1}, the encoder '{settings.encoder}' "
-            f"knows {vocab_size}; build the data with the encoder's own tokenizer"
-        )
-    splits = (*plan.train, *plan.evaluation.values())
-    longest = max(int(split.lengths.max()) for split in splits)
-    room = _max_tokens(encoder)
-    if room is not None and longest > room:
-        raise UsageError(
-            f"the data has sequences of {longest} tokens, the encoder '{settings.encoder}' reads "
-            f"at most {room}; build it with --max-tokens {room}"
-        )
+    check_data_fits(encoder, settings.encoder, [*plan.train, *plan.evaluation.values()])
     torch.manual_seed(plan.run.seed)  # heads do not depend on how the encoder was made
     return MultiTaskModel(encoder, plan.layout, pooling=settings.pooling, dropout=settings.dropout)
-
-
-def _max_tokens(encoder: torch.nn.Module) -> int | None:
-    """Longest sequence with positions; RoBERTa's count from its padding id + 1."""
-    config = encoder.config
-    positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions <= 0:
-        return None
-    offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0  # type: ignore[union-attr, operator]
-    return positions - int(offset)
-
-
-# Families whose position embeddings start behind the padding id, as in fairseq.
-_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"})
 
 
 def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport]:
@@ -114,7 +89,8 @@ def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport]:
         UsageError: the folder holds a run and `resume` was not asked for, or another run.
     """
     out, run_file = plan.out, plan.out / RUN_FILE
-    if run_file.is_file():
+    # A run that ended before its first checkpoint, for a wrong setting say, has nothing to keep.
+    if find_checkpoint(out) is not None or (out / MODEL_FOLDER).is_dir():
         if not resume:
             raise UsageError(
                 f"{out} already holds a run; add --resume to go on with it, or choose another --out"
@@ -123,7 +99,7 @@ def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport]:
         if (out / MODEL_FOLDER).is_dir():
             note(f"{out} is complete; nothing to do")
             return final_reports(plan)
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and not run_file.is_file() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty and holds no run; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(run_file, json.dumps(dict(plan.run.raw), indent=1).encode())

@@ -1,0 +1,60 @@
+"""Whether built data and an encoder belong together, found before the first step is lost.
+
+Ids of another tokenizer train without any error, and to no avail; ids beyond the vocabulary and
+sequences beyond the positions crash somewhere inside the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from muppet_zoo.errors import UsageError
+from muppet_zoo.file_tools import sha256_of
+from muppet_zoo.shards import BuiltSplit
+
+# Families whose position embeddings start behind the padding id, as in fairseq.
+_OFFSET_POSITIONS = frozenset(
+    {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta",
+     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)  # fmt: skip
+
+
+def check_data_fits(encoder: nn.Module, name: str, splits: Sequence[BuiltSplit]) -> None:
+    """Refuse data that was not built for this encoder; `name` is its folder or hub name.
+
+    Raises:
+        UsageError: the data has another tokenizer, more token ids or longer sequences.
+    """
+    tokenizer = splits[0].manifest.tokenizer
+    own = Path(name) / "tokenizer.json"
+    if own.is_file() and sha256_of(own) != tokenizer.digest:
+        raise UsageError(
+            f"the data was built with another tokenizer than that of the encoder '{name}'; build "
+            f"it with --tokenizer {name}"
+        )
+    vocab_size = int(encoder.config.vocab_size)  # type: ignore[union-attr, arg-type]
+    if tokenizer.vocab_size > vocab_size:
+        raise UsageError(
+            f"the data has token ids up to {tokenizer.vocab_size - 1}, the encoder '{name}' knows "
+            f"{vocab_size}; build the data with the encoder's own tokenizer"
+        )
+    longest = max(int(split.lengths.max()) for split in splits)
+    room = max_tokens(encoder)
+    if room is not None and longest > room:
+        raise UsageError(
+            f"the data has sequences of {longest} tokens, the encoder '{name}' reads at most "
+            f"{room}; build it with --max-tokens {room}"
+        )
+
+
+def max_tokens(encoder: nn.Module) -> int | None:
+    """Longest sequence the encoder has positions for; None when it has no such limit."""
+    config = encoder.config
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0  # type: ignore[union-attr, operator]
+    return positions - int(offset)
