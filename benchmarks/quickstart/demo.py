@@ -137,7 +137,7 @@ def _report(out: Path, result: Result, seconds: float) -> bool:
         each = ", ".join(f"{score:.3f}" for score in result.scores(arm))
         rows.append(
             {
-                f"{TARGET}, fine-tuned": name,
+                "fine-tuned": name,
                 metric: interval.mean,
                 "95% interval": f"{interval.low:.3f} to {interval.high:.3f}",
                 "each seed": each,
@@ -150,19 +150,20 @@ def _report(out: Path, result: Result, seconds: float) -> bool:
         f"{gain.high:+.3f} over {gain.num_values} seeds" + ("" if clear else ": NOT clear of zero")
     )
     say("")
-    print_table("The task that was left out of the mixture", rows, notes=[verdict])
-    _save(out, result, verdict, seconds)
+    print_table(f"{TARGET}, the task that was left out of the mixture", rows, notes=[verdict])
+    _save(out, result, verdict)
     say(f"\n{out / 'report.html'} and report.json hold all scores; {seconds:.0f} s in all")
     return clear
 
 
-def _save(out: Path, result: Result, verdict: str, seconds: float) -> None:
+def _save(out: Path, result: Result, verdict: str) -> None:
     target = compare(result.target["scratch"], result.target["prefinetuned"])
     mixture = compare(result.mixture_before, result.mixture_after)
     notes = [
         f"{TARGET}, not in the mixture: before is fine-tuned {ARMS['scratch']}, after is "
         f"fine-tuned {ARMS['prefinetuned']}; means over {result.gain().num_values} seeds.",
         f"For {TARGET}, {verdict} (Student t, runs of equal seed paired).",
+        "There is one pre-finetuned encoder: its own share of chance is not in the interval.",
         "All other tasks: before the first step of pre-finetuning, and after its last.",
     ]
     write_comparison_html(
@@ -174,7 +175,6 @@ def _save(out: Path, result: Result, verdict: str, seconds: float) -> None:
         "means": {arm: asdict(mean_and_interval(result.scores(arm))) for arm in ARMS},
         "gain": asdict(result.gain()),
         "comparison": [asdict(row) for row in (*target, *mixture)],
-        "seconds": round(seconds, 1),
     }
     (ROOT / out / "report.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 

@@ -112,32 +112,33 @@ def size_order(world: World, draw: Draw) -> Row:
 
 
 def nli(world: World, draw: Draw) -> Row:
-    """Does the second sentence follow from the first?"""
+    """Does the second sentence follow from the first? Any label goes with and without "not"."""
     label = draw.one(("entailment", "neutral", "contradiction"))
     person, stranger = draw.several(world.people, 2)
     verb = draw.one(world.verbs)
     noun = draw.one(world.nouns_of(verb.category))
     quality = draw.one(world.adjectives)
-    premise = f"{person} did {verb.word} the {quality.word} {noun.word}."
-    opposite = _other(POLARITIES, quality.polarity, draw)
-    hypotheses = {
-        "entailment": (
-            f"{person} did {_either(verb, draw)} the {_either(noun, draw)}.",
-            f"It was {_article(noun.category)}.",
-            f"It was {quality.polarity}.",
-        ),
-        "contradiction": (
-            f"{person} did not {_either(verb, draw)} the {_either(noun, draw)}.",
-            f"It was {_article(_other(CATEGORIES, noun.category, draw))}.",
-            f"It was {opposite}.",
-        ),
-        "neutral": (
-            f"{stranger} did {_either(verb, draw)} the {_either(noun, draw)}.",
-            f"{stranger} did not {_either(verb, draw)} the {_either(noun, draw)}.",
-            f"{person} was {draw.one(POLARITIES)}.",
-        ),
+    negated = draw.chance(0.5)
+    no = "not " if negated else ""
+    deed = f"{_either(verb, draw)} the {_either(noun, draw)}"
+    right = negated == (label == "contradiction")  # of what stands behind the "not", if any
+    kind = noun.category if right else _other(CATEGORIES, noun.category, draw)
+    opinion = quality.polarity if right else _other(POLARITIES, quality.polarity, draw)
+    denial = "not " if label == "contradiction" else ""
+    hypotheses = [
+        f"{person} did {denial}{deed}.",
+        f"It was {no}{_article(kind)}.",
+        f"It was {no}{opinion}.",
+    ]
+    if label == "neutral":
+        elsewhere = draw.one([other for other in world.nouns if other.category != noun.category])
+        other_deed = f"{draw.one(world.verbs_of(elsewhere.category)).word} the {elsewhere.word}"
+        hypotheses = [f"{draw.one((person, stranger))} did {no}{other_deed}."]
+    return {
+        "premise": f"{person} did {verb.word} the {quality.word} {noun.word}.",
+        "hypothesis": draw.one(hypotheses),
+        "label": label,
     }
-    return {"premise": premise, "hypothesis": draw.one(hypotheses[label]), "label": label}
 
 
 def paraphrase(world: World, draw: Draw) -> Row:
