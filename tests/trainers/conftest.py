@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from muppet_zoo_torch.trainer import TorchTrainer
 
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.run import Run, parse_run
+from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import Zoo, load_zoo, shipped_specs
 
 ENCODER = shipped_specs() / "quickstart" / "tiny_encoder"
@@ -67,7 +69,7 @@ def mixed_specs(
     return folder.parent
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run(quickstart_data: Path) -> Callable[..., Run]:
     """A run record: SGD without clipping, dropout on, everything else small; change by keyword."""
 
@@ -98,3 +100,16 @@ def make_run(quickstart_data: Path) -> Callable[..., Run]:
         return parse_run(with_defaults(data))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(
+    make_run: Callable[..., Run], mixed_specs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The output folder of a short run on all tasks by the torch trainer; not to be changed."""
+    out = tmp_path_factory.mktemp("trained") / "out"
+    run = make_run(checkpointing={"every_steps": 2}, evaluation={"max_examples": None})
+    tasks, rates = tasks_of(run, load_zoo([mixed_specs]))
+    torch.set_num_threads(1)
+    TorchTrainer().train(TrainRequest(run=run, tasks=tasks, rates=rates, out=out))
+    return out

@@ -164,6 +164,7 @@ def load_encoder(name: str, *, random_init: bool) -> nn.Module:
                 trust_remote_code=False,
                 dtype=torch.float32,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, by name
                 **extra,
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -173,8 +174,12 @@ def load_encoder(name: str, *, random_init: bool) -> nn.Module:
     # Surplus weights (a pooler, a pre-training head) are of no use here; missing ones would be
     # left random, and nobody would notice.
     if missing := sorted(info["missing_keys"]):
-        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        raise UsageError(f"the weights of '{name}' lack {len(missing)} parameters: {shown}")
+        raise UsageError(f"the weights of '{name}' lack {len(missing)} parameters: {_few(missing)}")
+    if misfits := sorted(key for key, *_ in info["mismatched_keys"]):
+        raise UsageError(
+            f"the weights of '{name}' do not fit its config.json; {len(misfits)} parameters have "
+            f"another shape: {_few(misfits)}"
+        )
     return encoder  # type: ignore[no-any-return]
 
 
@@ -198,6 +203,10 @@ def _has_pooler(config: Any) -> bool:
 
     model_class = AutoModel._model_mapping[type(config)]
     return "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _first_line(error: Exception) -> str:
