@@ -137,19 +137,18 @@ def _read(files: Sequence[Path]) -> _Reading:
     reading = _Reading()
     known_tasks: set[str] = set()
     for file in files:
-        if file.parent.name != MIXTURE_FOLDER:
-            known_tasks.add(file.stem)  # also when broken: that is one finding, not one per mixture
         try:
             document = reading.documents[file] = read_yaml(file)
             if is_mixture(document):
-                known_tasks.discard(file.stem)
-                mixture = parse_mixture(document)
-                _add(reading.mixtures, mixture, "mixture", document)
+                _add(reading.mixtures, parse_mixture(document), "mixture", document)
             else:
-                task = parse_task_spec(document)
-                _add(reading.tasks, task, "task", document)
+                # Known also when broken: that is one finding here, not one more in each mixture.
+                known_tasks.add(file.stem)
+                _add(reading.tasks, parse_task_spec(document), "task", document)
         except SpecError as error:
             reading.findings += error.findings
+            if file not in reading.documents:
+                known_tasks.add(file.stem)
     for document in reading.documents.values():
         if is_mixture(document):
             reading.findings += _member_findings(document, known_tasks)
