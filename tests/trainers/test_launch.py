@@ -1,0 +1,151 @@
+"""One process per rank: what failed is told, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from muppet_zoo_deepspeed import launch
+from muppet_zoo_deepspeed.launch import free_port, rank_environment, run_ranks
+
+from muppet_zoo.errors import TrainingError, UsageError
+
+# By its path: the package around it would import torch, which takes seconds in each process.
+LOAD = f"""\
+from importlib.util import module_from_spec, spec_from_file_location
+
+spec = spec_from_file_location("launch", {launch.__file__!r})
+launch = module_from_spec(spec)
+spec.loader.exec_module(launch)
+"""
+
+# Writes its process id, then does what its argument says.
+RANK = f"""\
+{LOAD}
+import os, sys, time
+from pathlib import Path
+
+launch.stop_with_parent()
+folder, what = Path(sys.argv[1]), sys.argv[2]
+rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+temporary = folder / (str(rank) + ".tmp")
+temporary.write_text(str(os.getpid()))
+temporary.rename(folder / (str(rank) + ".pid"))
+if what == "end":
+    names = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
+    (folder / (str(rank) + ".env")).write_text(" ".join(os.environ[name] for name in names))
+    sys.exit(0)
+if rank == world_size - 1 and what != "wait":
+    while len(list(folder.glob("*.pid"))) < world_size:
+        time.sleep(0.01)
+    if what == "abort":
+        os.abort()
+    sys.exit(int(what))
+time.sleep(60)
+"""
+
+PARENT = f"""\
+{LOAD}
+import sys
+
+launch.run_ranks("rank_program", [sys.argv[1], "wait"], 2)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "rank_program.py").write_text(RANK)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+    return tmp_path
+
+
+def process_ids(folder: Path, count: int) -> list[int]:
+    deadline = time.monotonic() + 30
+    while len(files := sorted(folder.glob("*.pid"))) < count:
+        assert time.monotonic() < deadline, "the processes did not start"
+        time.sleep(0.02)
+    return [int(file.read_text()) for file in files]
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie has ended; nobody may have collected it when its parent was killed.
+    stat = Path(f"/proc/{process_id}/stat")
+    return not stat.is_file() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_until_gone(ids: list[int]) -> None:
+    deadline = time.monotonic() + 20
+    while any(is_running(process_id) for process_id in ids):
+        assert time.monotonic() < deadline, "processes are left behind"
+        time.sleep(0.02)
+
+
+def test_all_ranks_end_well(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    run_ranks("rank_program", [str(folder), "end"], 2)
+    values = [(folder / f"{rank}.env").read_text().split() for rank in range(2)]
+    assert [value[:3] for value in values] == [["0", "2", "127.0.0.1"], ["1", "2", "127.0.0.1"]]
+    assert values[0][3] == values[1][3]
+    assert values[0][4] == "5"
+
+
+@pytest.mark.parametrize(
+    ("what", "kind", "how"),
+    [
+        ("1", TrainingError, "exit code 1"),
+        ("7", TrainingError, "exit code 7"),
+        ("2", UsageError, "exit code 2"),
+        ("abort", TrainingError, "signal SIGABRT"),
+    ],
+)
+def test_one_rank_that_fails_ends_all(
+    folder: Path, what: str, kind: type[Exception], how: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        run_ranks("rank_program", [str(folder), what], 2)
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(f"process 1 of 2 ended with {how}; ")
+    assert "--resume" in str(caught.value)
+    assert not any(map(is_running, process_ids(folder, 2)))
+
+
+def test_a_module_that_does_not_exist(folder: Path) -> None:
+    with pytest.raises(TrainingError, match="ended with exit code 1"):
+        run_ranks("no_such_rank_program", [], 2)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_rank_outlives_its_launcher(folder: Path, how: signal.Signals) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(folder)], stderr=subprocess.DEVNULL
+    )
+    ids = process_ids(folder, 2)
+    assert all(map(is_running, ids))
+    parent.send_signal(how)
+    parent.wait(30)
+    wait_until_gone(ids)
+
+
+def test_rank_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    threads = [rank_environment(1, size, 1)["OMP_NUM_THREADS"] for size in (2, 4, 100)]
+    assert threads == ["3", "1", "1"]
+    assert rank_environment(1, 4, 9)["MASTER_PORT"] == "9"
+
+
+def test_a_free_port_can_be_used() -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", free_port()))
