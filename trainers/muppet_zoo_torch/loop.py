@@ -170,8 +170,9 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
         names = sorted({plan.specs[t].name for m in step_plan.micro_batches for t in m.tasks})
         raise TrainingError(
             f"step {step + 1}: the gradient is not finite ({tally.gradient_norm}); tasks in the "
-            f"step: {', '.join(names)}. Lower optimizer.learning_rate, set "
-            f"optimizer.gradient_clipping, or go on from the last checkpoint with --resume"
+            f"step: {', '.join(names)}. Going on would end here again: start another run with a "
+            f"lower optimizer.learning_rate or with optimizer.gradient_clipping, from the encoder "
+            f"of an earlier checkpoint if need be"
         )
 
 
