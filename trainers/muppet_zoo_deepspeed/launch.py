@@ -62,11 +62,12 @@ def run_ranks(module: str, arguments: Sequence[str], world_size: int) -> None:
     if failed is not None:
         rank, code = failed
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        error: type[MuppetZooError] = UsageError if code == UsageError.exit_code else TrainingError
-        raise error(
-            f"process {rank} of {world_size} ended with {how}; what it found is above. "
-            f"Finished steps are kept: go on with --resume"
-        )
+        found = f"process {rank} of {world_size} ended with {how}"
+        if code == UsageError.exit_code:
+            raise UsageError(f"{found}; what it found is above")
+        if code == MuppetZooError.exit_code:
+            raise TrainingError(f"{found}; what it found is above. Checkpoints are kept")
+        raise TrainingError(f"{found}. Checkpoints are kept: go on with --resume")
 
 
 def _start(
