@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,15 +20,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_LINE_EVERY_S = 10.0
+NARROWEST_CUT = 16  # columns of text that are cut shorter than this say nothing
 
 
 @cache
 def _stdout() -> Console:
     from rich.console import Console
 
-    console = Console(highlight=False)
-    # A pipe or a file has no width of its own: tables there are as wide as they need.
-    return console if console.is_terminal else Console(highlight=False, width=10_000)
+    return Console(highlight=False)
 
 
 @cache
@@ -67,41 +67,89 @@ def print_yaml(text: str) -> None:
 def print_table(
     title: str, rows: Sequence[Mapping[str, Any]], *, notes: Iterable[str] = ()
 ) -> None:
-    """A table with one column per key of the first row; numbers are aligned to the right."""
-    from rich.table import Table
+    """A table with one column per key of the first row; numbers are aligned to the right.
 
-    console = _stdout()
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for i, key in enumerate(rows[0] if rows else ()):
-        numeric = all(isinstance(row.get(key), int | float | None) for row in rows)
-        table.add_column(
-            key.replace("_", " "),
-            justify="right" if numeric else "left",
-            no_wrap=True,
-            # The name of the row stays readable however narrow the terminal is.
-            min_width=max(len(str(row[key])) for row in rows) if i == 0 else None,
-        )
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    console.print(table, markup=False)
+    A terminal too narrow for all columns shows those that fit, from the left, the last one cut if
+    need be, and names the others; the first is always whole. A pipe or a file gets everything.
+    """
+    columns = [_column(key, [row.get(key) for row in rows]) for key in (rows[0] if rows else ())]
+    shown, hidden = columns, []
+    if _stdout().is_terminal:
+        shown, hidden = _fitted(columns, _stdout().width)
+    _print_line(title, "bold")
+    for number, cells in enumerate(zip(*(column.cells for column in shown), strict=True)):
+        _print_line("  ".join(cells).rstrip(), "" if number else "bold")
+    if hidden:
+        names = ", ".join(column.name for column in hidden)
+        _print_line(f"no room for: {names}; widen the terminal or use --json", "dim")
     for line in notes:
-        console.print(line, markup=False)
+        print(line)
 
 
-def _cell(value: Any) -> Any:
-    from rich.text import Text
+@dataclass(frozen=True, kw_only=True)
+class _Column:
+    """Cells padded to one width, the header first."""
 
+    name: str
+    width: int
+    cells: list[str]
+
+
+def _column(key: str, values: Sequence[Any]) -> _Column:
+    from rich.cells import cell_len
+
+    name = key.replace("_", " ")
+    cells = [name, *map(_cell, values)]
+    width = max(map(cell_len, cells))
+    padding = [" " * (width - cell_len(cell)) for cell in cells]
+    right = all(isinstance(value, int | float | None) for value in values)
+    padded = [
+        space + cell if right else cell + space for cell, space in zip(cells, padding, strict=True)
+    ]
+    return _Column(name=name, width=width, cells=padded)
+
+
+def _fitted(columns: Sequence[_Column], room: int) -> tuple[list[_Column], list[_Column]]:
+    """Columns from the left that fit with two spaces between them, and those that do not."""
+    for count, column in enumerate(columns):
+        if count and column.width > room:
+            shown, hidden = list(columns[:count]), list(columns[count:])
+            if room >= NARROWEST_CUT and not column.cells[-1].startswith(" "):
+                shown.append(_cut(hidden.pop(0), room))
+            return shown, hidden
+        room -= column.width + 2
+    return list(columns), []
+
+
+def _cut(column: _Column, width: int) -> _Column:
+    from rich.cells import cell_len, set_cell_size
+
+    cells = [
+        cell if cell_len(cell.rstrip()) <= width else set_cell_size(cell, width - 1) + "…"
+        for cell in column.cells
+    ]
+    return _Column(name=column.name, width=width, cells=cells)
+
+
+def _print_line(text: str, style: str) -> None:
+    if style and _stdout().is_terminal:
+        _stdout().print(text, style=style, markup=False, soft_wrap=True)
+    else:
+        print(text)
+
+
+def _cell(value: Any) -> str:
     if value is None:
-        return Text("-", style="dim")
-    if isinstance(value, float):
-        return Text(f"{value:.4g}" if abs(value) >= 1000 or value == 0 else f"{value:.3f}")
+        return "-"
     if isinstance(value, bool):
-        return Text("yes" if value else "no")
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) >= 1000 or value == 0 else f"{value:.3f}"
     if isinstance(value, int):
-        return Text(f"{value:,}")
+        return f"{value:,}"
     if isinstance(value, list | tuple):
-        return Text(", ".join(map(str, value)))
-    return Text(str(value))
+        return ", ".join(map(str, value))
+    return " ".join(str(value).split())
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -109,10 +157,13 @@ def print_findings(findings: Sequence[Finding]) -> None:
     for finding in findings:
         print(finding)
     if findings:
-        files = len({finding.path for finding in findings})
-        note(
-            f"{len(findings)} finding{'s' * (len(findings) > 1)} in {files} file{'s' * (files > 1)}"
-        )
+        files = {finding.path for finding in findings}
+        note(f"{plural(len(findings), 'finding')} in {plural(len(files), 'file')}")
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def print_error(error: MuppetZooError) -> None:
@@ -256,10 +307,6 @@ def _rate(done: float, unit: str, elapsed_s: float) -> str:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes:02} min"
-        if hours
-        else f"{minutes} min {rest:02} s"
-        if minutes
-        else f"{rest} s"
-    )
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -35,6 +35,8 @@ class Zoo:
 
     def task(self, name: str) -> TaskSpec:
         """The spec of this name; UnknownNameError with near matches when there is none."""
+        if name not in self.tasks and name in self.mixtures:
+            raise UsageError(f"'{name}' is a mixture, not a task; name it with --mixture {name}")
         if name not in self.tasks:
             raise UnknownNameError("task", name, list(self.tasks))
         return self.tasks[name]

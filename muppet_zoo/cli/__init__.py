@@ -61,6 +61,7 @@ def main() -> NoReturn:
     """Run the command line; expected errors are shown without a traceback."""
     try:
         result = cli.main(standalone_mode=False)
+        sys.stdout.flush()  # here, where a closed pipe is still caught
         sys.exit(result if isinstance(result, int) else 0)
     except MuppetZooError as error:
         from muppet_zoo.console import print_error

@@ -18,7 +18,7 @@ def command(
     family: str | None, mixture: str | None, spec_dirs: tuple[Path, ...], as_json: bool
 ) -> None:
     """List the tasks of the zoo, or of one mixture."""
-    from muppet_zoo.console import print_json, print_table
+    from muppet_zoo.console import plural, print_json, print_table
     from muppet_zoo.errors import UnknownNameError
     from muppet_zoo.zoo import load_zoo
 
@@ -46,11 +46,11 @@ def command(
     if as_json:
         print_json(rows)
         return
-    title = f"{len(rows)} tasks" + (f" of mixture {mixture}" if mixture else "")
+    title = plural(len(rows), "task") + (f" of mixture {mixture}" if mixture else "")
     print_table(title, rows)
     if not mixture and zoo.mixtures:
         mixtures = [
             {"mixture": m.name, "tasks": len(m.tasks), "description": m.description}
             for m in zoo.mixtures.values()
         ]
-        print_table(f"{len(mixtures)} mixtures", mixtures)
+        print_table("\n" + plural(len(mixtures), "mixture"), mixtures)

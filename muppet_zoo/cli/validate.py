@@ -16,14 +16,15 @@ def command(paths: tuple[Path, ...], as_json: bool) -> int:
     """Check spec and mixture files; report every problem at its line.
 
     PATHS are files or folders; without any, the shipped zoo is checked. The checks need no data
-    and no network: YAML (one document, UTF-8, no duplicate keys, no aliases, bounded size), the
-    JSON Schema, and what it cannot say: that the name equals the file's, that templates, operations and
-    head name columns the source declares, that head, format, target type and metrics suit each
-    other, that labels are distinct, that files exist inside the spec's folder, that names are
-    unique, that mixtures name existing tasks and explicit rates name each of them, and that tasks
-    that share a head agree. Exits with 1 when there are findings.
+    and no network: YAML (one document, UTF-8, no duplicate keys, no aliases or tags, bounded size
+    and depth), the JSON Schema, and what it cannot say: that the name equals the file's, that
+    templates, operations and head name columns that exist at that point and hold what is needed,
+    that head, format, target type and metrics suit each other, that labels are distinct, that
+    carving leaves rows for training, that files exist inside the spec's folder, that names are
+    unique in the zoo, that mixtures name existing tasks and explicit rates name each of them, and
+    that tasks that share a head agree. Exits with 1 when there are findings.
     """
-    from muppet_zoo.console import print_findings, print_json, say
+    from muppet_zoo.console import plural, print_findings, print_json, say
     from muppet_zoo.zoo import shipped_specs, validate_paths
 
     num_files, findings = validate_paths(paths or (shipped_specs(),))
@@ -46,5 +47,5 @@ def command(paths: tuple[Path, ...], as_json: bool) -> int:
     else:
         print_findings(findings)
         if not findings:
-            say(f"{num_files} files, no findings")
+            say(f"{plural(num_files, 'file')}, no findings")
     return 1 if findings else 0
