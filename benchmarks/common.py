@@ -8,23 +8,39 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
-_VERSIONS_OF = "muppet-zoo torch deepspeed transformers tokenizers pyarrow numpy datasets".split()
+from muppet_zoo.console import note
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+_VERSIONS_OF = (
+    *("muppet-zoo", "torch", "deepspeed", "transformers"),
+    *("tokenizers", "pyarrow", "numpy", "datasets"),
+)
 
 
-def run_cli(*arguments: str | Path, capture: bool = False) -> str:
-    """Show a `muppet-zoo` command and run it as a user would; stops the script if it fails."""
-    shown = shlex.join(["muppet-zoo", *map(str, arguments)])
-    print(f"\n$ {shown}", flush=True)
-    command = [sys.executable, "-m", "muppet_zoo", *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE if capture else None, check=False)
+def run_cli(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
+    """Show a `muppet-zoo` command and run it in the repository's root, as a user would.
+
+    Paths are shown as seen from there. Stops the script with the command's code when it fails.
+    """
+    typed = [str(from_root(a)) if isinstance(a, Path) else a for a in arguments]
+    note(f"\n$ {shlex.join(['muppet-zoo', *typed])}")
+    command = [sys.executable, "-m", "muppet_zoo", *typed]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **(environment or {})}, check=False)
     if done.returncode:
+        note(f"the command above ended with exit code {done.returncode}; run the same to go on")
         raise SystemExit(done.returncode)
-    return done.stdout.decode() if capture else ""
+
+
+def from_root(path: Path) -> Path:
+    """`path` as seen from the repository's root; links are not followed."""
+    absolute = path.absolute()
+    return absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute
 
 
 def environment() -> dict[str, Any]:
@@ -55,9 +71,8 @@ def write_result(name: str, data: dict[str, Any]) -> Path:
 
 
 def _git(*arguments: str) -> str:
-    root = Path(__file__).parent.parent
     try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
     except FileNotFoundError:
         return "unknown"
     return done.stdout.decode().strip()

@@ -14,13 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.common import ROOT, from_root, run_cli
 from muppet_zoo.console import note, print_table, say
 from muppet_zoo.model_folder import MODEL_FOLDER
 from muppet_zoo.results import (
@@ -32,7 +31,6 @@ from muppet_zoo.results import (
     write_comparison_html,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 RUNS = Path("benchmarks/quickstart")
 ENCODER = Path("task_specs/quickstart/tiny_encoder")
 TARGET = "qs_reviews"
@@ -64,7 +62,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error("--seeds must be at least 2: one run says nothing about chance")
-    out = _from_root(options.out)
+    out = from_root(options.out)
     start = time.monotonic()
     _run_commands(out, options.seeds)
     result = _collect(out, options.seeds)
@@ -98,16 +96,9 @@ def _train(run_file: str, out: Path, *changes: str) -> None:
 
 
 def _command(*arguments: str) -> None:
-    """Show and run one command of muppet-zoo; leave with its exit code when it fails."""
-    note(f"\n$ {shlex.join(['muppet-zoo', *arguments])}")
     # Matrices of this size gain little from a second thread and lose much to a busy neighbour.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    code = subprocess.run(
-        [sys.executable, "-m", "muppet_zoo", *arguments], cwd=ROOT, env=environment, check=False
-    ).returncode
-    if code != 0:
-        note(f"the command above ended with exit code {code}; run the demo again to go on from it")
-        sys.exit(code)
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    run_cli(*arguments, environment={"OMP_NUM_THREADS": threads})
 
 
 def _collect(out: Path, num_seeds: int) -> Result:
@@ -181,12 +172,6 @@ def _save(out: Path, result: Result, verdict: str) -> None:
 
 def _finetuned(out: Path, arm: str, seed: int) -> Path:
     return out / "finetuned" / f"{arm}-seed{seed}"
-
-
-def _from_root(path: Path) -> Path:
-    """Commands run in the repository's root, so that they read as in the README."""
-    absolute = path.resolve()
-    return absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute
 
 
 if __name__ == "__main__":

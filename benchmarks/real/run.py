@@ -39,6 +39,7 @@ Row = dict[str, Any]
 def main(mirror: Path, out: Path, num_processes: int) -> None:
     """Build, pre-finetune with DeepSpeed, evaluate, and write the table."""
     out.mkdir(parents=True, exist_ok=True)
+    out = out.absolute()
     rows = make_mirror(mirror, out / "mirror")
     encoder = find_encoder(out / "encoder")
     run_cli("build", "--mixture", MIXTURE, "--tokenizer", encoder, "--mirror", rows,
