@@ -73,7 +73,8 @@ def print_table(
     need be, and names the others; the first is always whole. A pipe or a file gets everything.
     """
     columns = [_column(key, [row.get(key) for row in rows]) for key in (rows[0] if rows else ())]
-    shown, hidden = columns, []
+    shown: list[_Column] = columns
+    hidden: list[_Column] = []
     if _stdout().is_terminal:
         shown, hidden = _fitted(columns, _stdout().width)
     _print_line(title, "bold")
