@@ -7,6 +7,8 @@ stderr is no terminal, progress becomes a plain line now and then, which reads w
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,10 +26,14 @@ NARROWEST_CUT = 16  # columns of text that are cut shorter than this say nothing
 
 
 @cache
-def _stdout() -> Console:
+def _terminal() -> Console | None:
+    """Stdout where it is a terminal; rich, which takes a while to load, is not asked elsewhere."""
+    if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
+        return None
     from rich.console import Console
 
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    return console if console.is_terminal else None
 
 
 @cache
@@ -54,12 +60,13 @@ def print_json(data: Any) -> None:
 
 def print_yaml(text: str) -> None:
     """YAML on stdout, in colour on a terminal."""
-    if not _stdout().is_terminal:
+    terminal = _terminal()
+    if terminal is None:
         print(text, end="")
         return
     from rich.syntax import Syntax
 
-    _stdout().print(
+    terminal.print(
         Syntax(text, "yaml", theme="ansi_dark", word_wrap=True, background_color="default")
     )
 
@@ -75,8 +82,8 @@ def print_table(
     columns = [_column(key, [row.get(key) for row in rows]) for key in (rows[0] if rows else ())]
     shown: list[_Column] = columns
     hidden: list[_Column] = []
-    if _stdout().is_terminal:
-        shown, hidden = _fitted(columns, _stdout().width)
+    if terminal := _terminal():
+        shown, hidden = _fitted(columns, terminal.width)
     _print_line(title, "bold")
     for number, cells in enumerate(zip(*(column.cells for column in shown), strict=True)):
         _print_line("  ".join(cells).rstrip(), "" if number else "bold")
@@ -133,8 +140,9 @@ def _cut(column: _Column, width: int) -> _Column:
 
 
 def _print_line(text: str, style: str) -> None:
-    if style and _stdout().is_terminal:
-        _stdout().print(text, style=style, markup=False, soft_wrap=True)
+    terminal = _terminal()
+    if style and terminal is not None:
+        terminal.print(text, style=style, markup=False, soft_wrap=True)
     else:
         print(text)
 

@@ -20,7 +20,7 @@ def shown_on_terminal(
     width: int, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = Console(force_terminal=True, width=width, highlight=False, color_system=None)
-    monkeypatch.setattr(console, "_stdout", lambda: terminal)
+    monkeypatch.setattr(console, "_terminal", lambda: terminal)
     print_table("title", rows, notes=["a note"])
 
 
