@@ -48,7 +48,7 @@ def write_model(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
         model.encoder.save_pretrained(  # type: ignore[operator]
             folder / ENCODER_FOLDER, state_dict=encoder_state
         )
-    _copy_tokenizer(Path(plan.run.model.encoder), folder / ENCODER_FOLDER)
+    _copy_tokenizer(plan.run.model.encoder, folder / ENCODER_FOLDER)
     save_file(heads, folder / WEIGHTS_FILE)
     write_layout(
         ModelFolder(
@@ -75,8 +75,14 @@ def publish_model(engine: Engine, plan: Plan, step: int, name: str) -> None:
         flush_folder(plan.out)
 
 
-def _copy_tokenizer(source: Path, target: Path) -> None:
-    """So that AutoTokenizer loads from the same folder; nothing to do for a hub name."""
+def _copy_tokenizer(encoder: str, target: Path) -> None:
+    """So that AutoTokenizer loads from the same folder: the files as they are, or the hub's."""
+    source = Path(encoder)
+    if not source.is_dir():
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(encoder, trust_remote_code=False).save_pretrained(target)
+        return
     for name in _TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
