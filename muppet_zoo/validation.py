@@ -174,6 +174,8 @@ def _explain_choice(error: SchemaError, path: DataPath) -> Iterator[_Problem]:
 
 def _explain_either(error: SchemaError, path: DataPath, keys: list[str]) -> Iterator[_Problem]:
     """Of these keys exactly one must be given."""
+    if not isinstance(error.instance, dict):
+        return  # reported as of the wrong type
     given = [key for key in error.instance if key in keys]
     if given:
         message = f"only one of these keys may be given: {', '.join(keys)}"

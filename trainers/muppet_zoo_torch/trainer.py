@@ -26,6 +26,7 @@ from muppet_zoo_torch.model import MultiTaskModel, load_encoder
 from muppet_zoo_torch.plan import Plan, make_plan
 
 RUN_FILE = "run.json"
+LOCK_FILE = ".lock"
 
 
 class TorchTrainer:
@@ -59,12 +60,19 @@ def run_lock(out: Path) -> Iterator[None]:
     """Keep a second training out of the folder.
 
     The lock is the operating system's, so it ends with the process, however that ends.
+
+    Raises:
+        UsageError: the folder cannot be made, holds something else, or is in use.
     """
-    out = out.resolve()  # `.` has no name
-    out.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out.parent / f".{out.name}.lock", timeout=0)
+    foreign = out.is_dir() and not (out / RUN_FILE).is_file()
+    if foreign and {path.name for path in out.iterdir()} - {LOCK_FILE}:
+        raise UsageError(f"{out} is not empty and holds no run; choose another --out")
     try:
-        with lock:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be made: {error.strerror}") from error
+    try:
+        with FileLock(out / LOCK_FILE, timeout=0):
             yield
     except Timeout:
         raise UsageError(f"another training is running in {out}; wait for it or stop it") from None
@@ -81,7 +89,7 @@ def make_model(plan: Plan) -> MultiTaskModel:
 
 
 def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport]:
-    """Make the output folder, or find that the same run is already there.
+    """Start a run in its folder, or find that the same one is already there.
 
     Returns the final reports when the run is complete, else nothing.
 
@@ -99,9 +107,6 @@ def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport]:
         if (out / MODEL_FOLDER).is_dir():
             note(f"{out} is complete; nothing to do")
             return final_reports(plan)
-    elif out.exists() and not run_file.is_file() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty and holds no run; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
     write_atomically(run_file, json.dumps(dict(plan.run.raw), indent=1).encode())
     missing = [spec.name for spec in plan.specs if spec.name not in plan.evaluation]
     if missing:
