@@ -62,7 +62,7 @@ def parse_mixture(document: Document) -> Mixture:
 
 
 def _cross_findings(document: Document, schema: SchemaCheck) -> Iterator[Finding]:
-    data = document.data
+    data = schema.data
     if schema.intact("name") and document.path.stem != data["name"]:
         message = (
             f"found '{data['name']}', but the file is {document.path.name}; both must be equal"

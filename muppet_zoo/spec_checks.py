@@ -34,11 +34,11 @@ class _Problem(NamedTuple):
 
 def cross_findings(document: Document, schema: SchemaCheck) -> Iterator[Finding]:
     """All findings, in no particular order."""
-    data = document.data if isinstance(document.data, dict) else {}
+    data = schema.data
     problems = (
         *_check_name(document, schema),
         *_check_templates(data, schema),
-        *_check_source(document, schema),
+        *_check_source(data, document.path.parent, schema),
         *_check_columns(data, schema),
         *_check_fit(data, schema),
     )
@@ -56,10 +56,10 @@ def _check_name(document: Document, schema: SchemaCheck) -> Iterator[_Problem]:
 # --- source ----------------------------------------------------------------------------------
 
 
-def _check_source(document: Document, schema: SchemaCheck) -> Iterator[_Problem]:
+def _check_source(data: Mapping[str, Any], root: Path, schema: SchemaCheck) -> Iterator[_Problem]:
     if not schema.intact("source", "splits"):
         return
-    source = document.data["source"]
+    source = data["source"]
     splits: Mapping[str, Any] = source["splits"]
     named = {role: _source_split(value) for role, value in splits.items()}
     yield from _check_carving(splits)
@@ -74,7 +74,7 @@ def _check_source(document: Document, schema: SchemaCheck) -> Iterator[_Problem]
         path: DataPath = ("source", "files", split)
         if split not in named.values() and set(named.values()) <= set(files):
             yield _Problem(path, f"no role in `splits` reads '{split}'", at_key=True)
-        problem = _file_problem(document.path.parent, file)
+        problem = _file_problem(root, file)
         if problem:
             yield _Problem(path, problem)
 

@@ -7,6 +7,7 @@ pattern means is written beside it in the schema (`patternErrorMessage`), where 
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -56,10 +57,15 @@ class _Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class SchemaCheck:
-    """What a schema says of a document: findings in file order, and the paths that are unusable."""
+    """What a schema says of a document.
+
+    findings: in file order. broken: paths of values that are unusable.
+    data: the document's data without its unknown keys.
+    """
 
     findings: list[Finding]
     broken: frozenset[DataPath]
+    data: Any
 
     def intact(self, *path: str | int) -> bool:
         """Whether the value at `path`, and all below it, is as the schema wants it."""
@@ -104,7 +110,20 @@ def check_schema(document: Document, schema_name: str) -> SchemaCheck:
     problems = [problem for error in errors for problem in _explain(error)]
     findings = {document.finding(p.path, p.message, at_key=p.at_key) for p in problems if p.message}
     broken = frozenset(problem.path for problem in problems if not problem.harmless)
-    return SchemaCheck(findings=sorted(findings), broken=broken)
+    data = _without(document.data, [problem.path for problem in problems if problem.harmless])
+    return SchemaCheck(findings=sorted(findings), broken=broken, data=data)
+
+
+def _without(data: Any, paths: list[DataPath]) -> Any:
+    if not paths:
+        return data
+    data = copy.deepcopy(data)
+    for *outer, key in paths:
+        holder = data
+        for part in outer:
+            holder = holder[part]
+        holder.pop(key, None)  # the same key may be unknown by two rules
+    return data
 
 
 def schema_findings(document: Document, schema_name: str) -> list[Finding]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import random
 import re
 from dataclasses import fields
 from importlib import resources
@@ -23,6 +25,7 @@ from muppet_zoo.spec import Split, parse_task_spec
 from muppet_zoo.spec_fields import record_of
 from muppet_zoo.validation import load_schema
 from muppet_zoo.yaml_reader import read_yaml
+from muppet_zoo.zoo import find_files, shipped_specs, validate_paths
 
 
 def findings_of(folder: Path, **parts: str) -> list[tuple[str, str]]:
@@ -324,6 +327,58 @@ def test_files_must_be_inside_the_folder_of_the_spec(tmp_path: Path) -> None:
     assert findings(str(outside)) == [f"'{outside}' {leaves}"]
     assert findings("missing.jsonl") == ["no such file: missing.jsonl"]
     assert re.match(r'found "rows\\u0000\.jsonl"; a file that ends in', findings("rows\0.jsonl")[0])
+
+
+VALUES: list[Any] = [
+    *(None, True, 0, -1, 1.5, 10**30, "", "x", "{x", "{a.b}", "a\nb", "\0", "label", "train"),
+    *([], {}, [1], ["a", "a"], [[]], [{}], [None], {"a": 1}, {"a": None}, {"split": "a"}),
+    *([{"op": "pick"}], [{"op": "join", "template": "{", "into": "a"}], "span", "generation"),
+]
+KEYS = ["foo", "keys", "files", "hub", "labels", "index", "choices", "target", "weights", "cap"]
+SHIPPED = find_files([shipped_specs()])
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values inside `data`."""
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    found = []
+    for key, value in items:
+        found.append((*path, key))
+        if isinstance(value, dict | list):
+            found += places(value, (*path, key))
+    return found
+
+
+def damage(data: Any, rng: random.Random) -> None:
+    """Remove, replace or add one value somewhere."""
+    *outer, key = rng.choice(places(data))
+    holder = data
+    for part in outer:
+        holder = holder[part]
+    value, what = copy.deepcopy(rng.choice(VALUES)), rng.randrange(4)
+    if what == 0:
+        del holder[key]
+    elif what == 1 and isinstance(holder, dict):
+        holder[rng.choice(KEYS)] = value
+    else:
+        holder[key] = value
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_damaged_spec_is_valid_or_explained(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muppet_zoo.zoo.spec_folders", lambda: [])  # each file by itself
+    rng = random.Random(seed)
+    for _ in range(100):
+        shipped = rng.choice(SHIPPED)
+        data = copy.deepcopy(read_yaml(shipped).data)
+        for _ in range(rng.randint(1, 4)):
+            damage(data, rng)
+        path = tmp_path / shipped.name
+        path.write_text(json.dumps(data), encoding="utf-8")
+        _, findings = validate_paths([path])  # raises nothing
+        assert all(finding.message and finding.line == 1 for finding in findings), data
 
 
 # --- mixtures --------------------------------------------------------------------------------
