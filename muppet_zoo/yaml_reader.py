@@ -192,6 +192,10 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, DataPath, s
         wanted = "',' or ']'" if kind == "list" else "',' or '}'"
         message = f"{wanted} is expected here, in the {kind} that starts on line {start.line + 1}"
         return _place(mark), (), message
+    if "block" in context and "did not find expected" in problem and "scalar" not in context:
+        kind, wanted = ("mapping", "a key") if "mapping" in context else ("list", "'- '")
+        message = f"{wanted} is expected here, indented as in the {kind} of line {start.line + 1}"
+        return _place(mark), (), message
     if "escape" in problem:
         return _place(mark), (), f"{problem}; single quotes keep a backslash as it is"
     where = f" {context} from line {start.line + 1}:" if context else ""

@@ -33,6 +33,8 @@ BROKEN = {
     'a: "\\q"\n': "1:5: found unknown escape character; single quotes keep a backslash as it is",
     "a: 1\n---\nb: 2\n": "2:1: a second document starts here (`---`); one file holds one spec",
     "%YAML 3.0\n---\na: 1\n": "1:1: not YAML: found incompatible YAML document",
+    "a:\n  b: 1\n c: 2\n": "3:2: a key is expected here, indented as in the mapping of line 1",
+    "a:\n  - b\n  c: 1\n": "3:3: '- ' is expected here, indented as in the list of line 2",
     "a: 1\nb: 2\na: 3\n": "3:1: a: the key 'a' stands twice; it is first on line 1",
     "a:\n  0: x\n  0: y\n": "3:3: a.0: the key '0' stands twice; it is first on line 2",
     "a: &x 1\nb: *x\n": f"2:4: b: the alias *x{ALIAS}",
