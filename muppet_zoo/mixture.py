@@ -48,6 +48,11 @@ def parse_mixture(document: Document) -> Mixture:
     findings = [*schema.findings, *_cross_findings(document, schema)]
     if findings:
         raise SpecError(findings)
+    return build_mixture(document)
+
+
+def build_mixture(document: Document) -> Mixture:
+    """The record of a document that is known to be right."""
     data = document.data
     rates = dict(data.get("rates", {"scheme": "natural"}))
     if "weights" in rates:

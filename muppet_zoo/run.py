@@ -1,8 +1,8 @@
 """A training run as a frozen record: its YAML file, plus the changes of the command line.
 
 The schema `schemas/run.schema.json` is the single source of defaults: they are filled in here,
-once, so no other module knows a default. The resolved run is written beside the results, and resuming
-asks that it is the same.
+once, so no other module knows a default. The resolved run is written beside the results, and
+resuming asks that it is the same.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _changed(data: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
                 f"--set takes KEY=VALUE, such as optimizer.learning_rate=1e-4; found '{change}'"
             )
         _set(data, key.split("."), text)
-    document = Document(path=Path("--set"), data=data, values={}, keys={})
+    document = Document(path=Path("--set"), data=data)
     findings = schema_findings(document, "run")
     if findings:
         raise SpecError(

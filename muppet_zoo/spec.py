@@ -84,10 +84,11 @@ def parse_task_spec(document: Document) -> TaskSpec:
     findings = [*schema.findings, *cross_findings(document, schema)]
     if findings:
         raise SpecError(findings)
-    return _build(document)
+    return build_task_spec(document)
 
 
-def _build(document: Document) -> TaskSpec:
+def build_task_spec(document: Document) -> TaskSpec:
+    """The record of a document that is known to be right."""
     data = document.data
     kept = ("name", "family", "description", "license", "citation", "homepage", "spec_version")
     return TaskSpec(

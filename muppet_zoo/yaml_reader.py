@@ -16,7 +16,7 @@ import json
 import math
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +46,8 @@ class Document:
 
     path: Path
     data: Any
-    values: dict[DataPath, Place]
-    keys: dict[DataPath, Place]
+    values: dict[DataPath, Place] = field(default_factory=dict)
+    keys: dict[DataPath, Place] = field(default_factory=dict)
 
     def finding(self, data_path: DataPath, message: str, *, at_key: bool = False) -> Finding:
         """A finding at the deepest known place of `data_path`."""

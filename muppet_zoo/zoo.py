@@ -8,16 +8,16 @@ just vanishes from the list.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 from muppet_zoo.errors import Finding, SourceError, SpecError, UnknownNameError, UsageError, suggest
-from muppet_zoo.mixture import Mixture, parse_mixture
-from muppet_zoo.spec import TaskSpec, parse_task_spec
+from muppet_zoo.mixture import Mixture, build_mixture, parse_mixture
+from muppet_zoo.spec import TaskSpec, build_task_spec, parse_task_spec
+from muppet_zoo.spec_index import recall, remember
 from muppet_zoo.yaml_reader import Document, read_yaml
 
 PACKS = "muppet_zoo.task_packs"
@@ -55,10 +55,6 @@ class _Reading:
     mixtures: dict[str, Mixture] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
-    @cached_property
-    def zoo(self) -> Zoo:
-        return Zoo(tasks=self.tasks, mixtures=self.mixtures)
-
 
 def shipped_specs() -> Path:
     """The folder of the specs that come with muppet-zoo, in a wheel or in a checkout."""
@@ -87,10 +83,25 @@ def load_zoo(extra: Iterable[Path] = ()) -> Zoo:
     Raises:
         SpecError: with all findings of all files.
     """
-    reading = _read(find_files(spec_folders(extra)))
+    files = find_files(spec_folders(extra))
+    if (remembered := recall(files)) is not None:
+        return _zoo_of(remembered)
+    reading = _read(files)
     if reading.findings:
         raise SpecError(reading.findings)
-    return reading.zoo
+    remember(files, {path: document.data for path, document in reading.documents.items()})
+    return Zoo(tasks=reading.tasks, mixtures=reading.mixtures)
+
+
+def _zoo_of(checked: Mapping[Path, Any]) -> Zoo:
+    """The zoo of files that were found right before."""
+    documents = [Document(path=path, data=data) for path, data in checked.items()]
+    specs = [build_task_spec(document) for document in documents if not is_mixture(document)]
+    mixtures = [build_mixture(document) for document in documents if is_mixture(document)]
+    return Zoo(
+        tasks={spec.name: spec for spec in specs},
+        mixtures={mixture.name: mixture for mixture in mixtures},
+    )
 
 
 def validate_paths(paths: Sequence[Path]) -> tuple[int, list[Finding]]:
