@@ -96,9 +96,9 @@ class UsageError(MuppetZooError):
 class UnknownNameError(UsageError):
     """A name that nothing has; the message lists near matches, or all names when they are few."""
 
-    def __init__(self, kind: str, name: str, known: Sequence[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Sequence[str], hint: str = "") -> None:
         self.kind, self.name = kind, name
-        super().__init__(f"no {kind} is named '{name}'{suggest(name, known)}")
+        super().__init__(f"no {kind} is named '{name}'{suggest(name, known) or hint}")
 
 
 class MissingExtraError(UsageError):

@@ -23,6 +23,8 @@ from muppet_zoo.yaml_reader import Document, read_yaml
 PACKS = "muppet_zoo.task_packs"
 MIXTURE_FOLDER = "mixtures"
 
+_OWN = "; specs of your own are read with --specs DIR"
+
 Named = TypeVar("Named", TaskSpec, Mixture)
 
 
@@ -38,13 +40,13 @@ class Zoo:
         if name not in self.tasks and name in self.mixtures:
             raise UsageError(f"'{name}' is a mixture, not a task; name it with --mixture {name}")
         if name not in self.tasks:
-            raise UnknownNameError("task", name, list(self.tasks))
+            raise UnknownNameError("task", name, list(self.tasks), _OWN)
         return self.tasks[name]
 
     def mixture(self, name: str) -> Mixture:
         """The mixture of this name; UnknownNameError with near matches when there is none."""
         if name not in self.mixtures:
-            raise UnknownNameError("mixture", name, list(self.mixtures))
+            raise UnknownNameError("mixture", name, list(self.mixtures), _OWN)
         return self.mixtures[name]
 
 
