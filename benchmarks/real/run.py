@@ -13,6 +13,7 @@ import gzip
 import importlib.util
 import json
 import shutil
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,11 +131,16 @@ def _summary(log: list[Row]) -> Row:
     tokens = sum(entry["num_tokens"] for entry in log)
     cells = sum(entry["num_tokens"] / (1 - entry["padding_share"]) for entry in log)
     seconds = sum(entry["seconds"] for entry in log)
+    # Lines of the log apart: how far they differ shows what a busy machine took away.
+    rates = sorted(entry["tokens_per_s"] for entry in log)
     return {
         "optimizer_steps": log[-1]["step"],
         "examples": sum(sum(entry["task_examples"].values()) for entry in log),
         "tokens": tokens,
         "tokens_per_s": round(tokens / seconds),
+        "tokens_per_s_median_and_90th_percentile": (
+            f"{statistics.median(rates):.0f}, {rates[int(0.9 * len(rates))]:.0f}"
+        ),
         "padding_share": round(1 - tokens / cells, 4),
         "training_minutes": round(seconds / 60, 1),
         "first_loss": round(log[0]["loss"], 4),
