@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from muppet_zoo.errors import UsageError
 from muppet_zoo.formats import Segments
 from muppet_zoo.heads import Encoding, Generation, MultipleChoice, Span, TokenClassification
-from muppet_zoo.rows import Row, RowProblem, apply_operations
+from muppet_zoo.row_operations import apply_operations
+from muppet_zoo.rows import Row, RowProblem
 from muppet_zoo.spec import TaskSpec
 
 if TYPE_CHECKING:
