@@ -239,13 +239,13 @@ def eval_plans(
     tokens_per_micro_batch: int,
     *,
     task: int = 0,
-    max_examples: int | None = None,
+    num_rows: int | None = None,
 ) -> Iterator[MicroBatchPlan]:
-    """Every row of one split exactly once, sorted by length; of `max_examples`, the first rows.
+    """Every row of one split, or of its first `num_rows`, exactly once, sorted by length.
 
     `task` is what the plans name: the index of `data` in the list that `collate` is given.
     """
-    lengths, counts = data.lengths[:max_examples], data.num_sequences[:max_examples]
+    lengths, counts = data.lengths[:num_rows], data.num_sequences[:num_rows]
     rows = np.argsort(lengths, kind="stable").astype(np.int64)
     examples = MicroBatchPlan(
         tasks=np.full(len(rows), task, dtype=np.int32), rows=rows, lengths=lengths[rows]

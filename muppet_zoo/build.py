@@ -60,7 +60,7 @@ class SplitOutcome:
         """Plain data for `--json`; counts are null where nothing was built."""
         manifest = self.manifest
         counts = (
-            "num_examples", "num_sequences", "num_tokens", "num_truncated",
+            "num_examples", "num_records", "num_sequences", "num_tokens", "num_truncated",
             "num_targets_cut", "num_bad_rows", "fingerprint",
         )  # fmt: skip
         return {

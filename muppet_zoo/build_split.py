@@ -215,13 +215,14 @@ def _write_shards(
     """The shards that follow `before`."""
     start = before[-1].shard.next_row if before else 0
     labelled = plan.spec.source.splits[plan.role].labels
+    is_train = plan.role.startswith("train")
     records: list[ShardRecord] = []
     shard = _OpenShard(plan, len(before), start)
     num_rows = 0
     report("building", num_rows, start)
     try:
         for chunk in _chunks(plan.source.rows(start)):
-            encoded = encoder.encode(chunk, labelled=labelled)
+            encoded = encoder.encode(chunk, labelled=labelled, every_window=not is_train)
             _refuse_bad_rows(plan, encoded)
             # A full shard is closed by the next chunk that has examples: what comes between (rows
             # that a filter drops) needs a shard to be counted in, and the last one has to exist.
@@ -334,7 +335,8 @@ def _statistics(chunk: list[NumberedRow], encoded: EncodedChunk) -> Statistics:
     listed = encoded.bad_rows[:MAX_LISTED_BAD_ROWS]
     return Statistics(
         num_source_rows=len(chunk),
-        num_examples=encoded.batch.num_rows,
+        num_examples=encoded.num_examples,
+        num_records=encoded.batch.num_rows,
         num_sequences=_num_sequences(encoded),
         num_tokens=encoded.num_tokens,
         num_truncated=encoded.num_truncated,

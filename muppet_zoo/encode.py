@@ -11,7 +11,7 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from muppet_zoo.errors import UsageError
 from muppet_zoo.formats import Segments
-from muppet_zoo.heads import Encoding, Generation, MultipleChoice, Span, TokenClassification
-from muppet_zoo.rows import Row, RowProblem, apply_operations
+from muppet_zoo.heads import Generation, MultipleChoice, TokenClassification
+from muppet_zoo.row_operations import apply_operations
+from muppet_zoo.rows import Row, RowProblem
+from muppet_zoo.spans import Span
 from muppet_zoo.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -92,7 +94,9 @@ def _download(name: str) -> Path:
 class EncodedChunk:
     """One record batch and what was counted while making it.
 
-    lengths: (n,) tokens of each example's longest sequence. labels: how often each label occurs.
+    The batch has a record for each of `num_examples`, or several where a long context is cut into
+    windows. lengths: (records,) tokens of each one's longest sequence. labels: how often each
+    label occurs.
     num_truncated: sequences that lost tokens; num_targets_cut: targets lost with them.
     bad_rows: (source row, reason) of rows that could not be encoded and are not in the batch.
     """
@@ -100,6 +104,7 @@ class EncodedChunk:
     batch: pa.RecordBatch
     lengths: NDArray[np.uint32]
     labels: Counter[str]
+    num_examples: int
     num_tokens: int
     num_truncated: int
     num_targets_cut: int
@@ -129,11 +134,16 @@ class ExampleEncoder:
         if isinstance(spec.head, Generation):
             _check_answer_room(spec.head.max_target_tokens, self._tokenizer)
         self._max_tokens = max_tokens
-        self._tokenizer.enable_truncation(max_tokens, strategy="longest_first")
+        self._limit_tokens()
         self.token_type = pa.uint16() if tokenizer.vocab_size <= 1 << 16 else pa.uint32()
 
-    def encode(self, rows: Iterable[tuple[int, Row]], *, labelled: bool) -> EncodedChunk:
-        """Encode (source row number, row) pairs; rows that cannot be encoded are listed."""
+    def encode(
+        self, rows: Iterable[tuple[int, Row]], *, labelled: bool, every_window: bool = True
+    ) -> EncodedChunk:
+        """Encode (source row number, row) pairs; rows that cannot be encoded are listed.
+
+        Without `every_window`, windows that training could not learn from are left out.
+        """
         examples: list[_Example] = []
         bad_rows: list[tuple[int, str]] = []
         for number, row in rows:
@@ -142,7 +152,45 @@ class ExampleEncoder:
             except RowProblem as problem:
                 bad_rows.append((number, str(problem)))
         encodings = self._tokenize([example.segments for example in examples])
-        return self._chunk(examples, encodings, tuple(bad_rows))
+        records: Sequence[_Example] = examples
+        if isinstance(self._spec.head, Span):
+            records, encodings = self._windows(self._spec.head, examples, encodings, every_window)
+        labels = Counter(
+            key
+            for example in examples
+            if example.target is not None
+            for key in self._spec.head.histogram_keys(example.target)
+        )
+        return EncodedChunk(
+            **self._columns(records, encodings),
+            labels=labels,
+            num_examples=len(examples),
+            bad_rows=tuple(bad_rows),
+        )
+
+    def _limit_tokens(self) -> None:
+        if self._spec.head.type == Span.type:
+            self._tokenizer.no_truncation()  # the context is cut into windows afterwards
+        else:
+            self._tokenizer.enable_truncation(self._max_tokens, strategy="longest_first")
+
+    def _windows(
+        self,
+        head: Span,
+        examples: Sequence[_Example],
+        encodings: Sequence[Any],
+        every_window: bool,
+    ) -> tuple[list[_Example], list[Any]]:
+        """Examples and encodings, one per window; an example's target is the window's number."""
+        records, windows = [], []
+        for example, encoding in zip(examples, encodings, strict=True):
+            context = example.segments.sequences[0][1] or ""
+            made = head.windows(
+                example.target, context, encoding, self._max_tokens, every_window=every_window
+            )
+            records += [replace(example, target=number) for number in range(len(made))]
+            windows += made
+        return records, windows
 
     def _examples(self, number: int, row: Row, labelled: bool) -> list[_Example]:
         # A list, so that a row that explodes into five and fails at the third adds none of them.
@@ -153,7 +201,7 @@ class ExampleEncoder:
             examples.append(_Example(row=number, segments=segments, target=target))
         return examples
 
-    def _tokenize(self, segments: Sequence[Segments]) -> list[Encoding]:
+    def _tokenize(self, segments: Sequence[Segments]) -> list[Any]:
         texts: list[Any]
         if segments and segments[0].words is not None:
             texts = [list(example.words or ()) for example in segments]
@@ -167,50 +215,34 @@ class ExampleEncoder:
             return list(self._tokenizer.encode_batch(texts))
         return list(self._tokenizer.encode_batch_fast(texts))
 
-    def _chunk(
-        self,
-        examples: Sequence[_Example],
-        encodings: Sequence[Encoding],
-        bad_rows: tuple[tuple[int, str], ...],
-    ) -> EncodedChunk:
+    def _columns(self, records: Sequence[_Example], encodings: Sequence[Any]) -> dict[str, Any]:
+        """The fields of an `EncodedChunk` that come from token ids."""
         ids = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, ids), np.uint32, len(ids))
-        counts = np.fromiter((len(e.segments.sequences) for e in examples), np.int64, len(examples))
+        counts = np.fromiter((len(r.segments.sequences) for r in records), np.int64, len(records))
         input_ids = self._id_lists(ids, lengths)
         second_start = pa.array(self._second_starts(encodings, lengths), type=pa.int32())
+        longest = lengths
         if self._spec.head.type == MultipleChoice.type:
             outer = pa.array(_offsets(counts), type=pa.int32())
             input_ids = pa.ListArray.from_arrays(outer, input_ids)
             second_start = pa.ListArray.from_arrays(outer, second_start)
             starts = _offsets(counts)[:-1]
             longest = np.maximum.reduceat(lengths, starts) if len(starts) else lengths
-        else:
-            longest = lengths
-        targets = self._spec.head.target_columns(
-            self._targets(examples), encodings, self.token_type
-        )
-        head = self._spec.head
-        return EncodedChunk(
-            batch=pa.RecordBatch.from_pydict(
-                {
-                    "row": pa.array([example.row for example in examples], type=pa.int64()),
-                    "input_ids": input_ids,
-                    "second_start": second_start,
-                    **targets.columns,
-                }
-            ),
-            lengths=longest,
-            labels=Counter(
-                key
-                for example in examples
-                if example.target is not None
-                for key in head.histogram_keys(example.target)
-            ),
-            num_tokens=int(lengths.sum()),
-            num_truncated=sum(1 for encoding in encodings if encoding.overflowing),
-            num_targets_cut=targets.num_cut,
-            bad_rows=bad_rows,
-        )
+        targets = self._spec.head.target_columns(self._targets(records), encodings, self.token_type)
+        columns = {
+            "row": pa.array([record.row for record in records], type=pa.int64()),
+            "input_ids": input_ids,
+            "second_start": second_start,
+            **targets.columns,
+        }
+        return {
+            "batch": pa.RecordBatch.from_pydict(columns),
+            "lengths": longest,
+            "num_tokens": int(lengths.sum()),
+            "num_truncated": sum(1 for encoding in encodings if encoding.overflowing),
+            "num_targets_cut": targets.num_cut,
+        }
 
     def _id_lists(self, ids: Sequence[Sequence[int]], lengths: NDArray[np.uint32]) -> pa.ListArray:
         flat = array("H" if self.token_type == pa.uint16() else "I")
@@ -221,7 +253,7 @@ class ExampleEncoder:
         return pa.ListArray.from_arrays(pa.array(_offsets(lengths), type=pa.int32()), values)
 
     def _second_starts(
-        self, encodings: Sequence[Encoding], lengths: NDArray[np.uint32]
+        self, encodings: Sequence[Any], lengths: NDArray[np.uint32]
     ) -> NDArray[np.int32]:
         if self._spec.inputs.format in ("single", "tokens", "text_to_text"):
             return lengths.astype(np.int32)
@@ -233,11 +265,6 @@ class ExampleEncoder:
 
     def _targets(self, examples: Sequence[_Example]) -> list[Any]:
         targets = [example.target for example in examples]
-        if self._spec.head.type == Span.type:  # scoring wants the context also without answers
-            return [
-                example.segments.sequences[0][1] if target is None else target
-                for example, target in zip(examples, targets, strict=True)
-            ]
         if isinstance(self._spec.head, Generation):
             return self._encode_answers(targets, self._spec.head.max_target_tokens)
         return targets
@@ -245,7 +272,7 @@ class ExampleEncoder:
     def _encode_answers(self, targets: Sequence[str | None], max_tokens: int) -> list[Any]:
         self._tokenizer.enable_truncation(max_tokens)
         encoded = self._tokenizer.encode_batch_fast([target or "" for target in targets])
-        self._tokenizer.enable_truncation(self._max_tokens, strategy="longest_first")
+        self._limit_tokens()
         return [None if t is None else e for t, e in zip(targets, encoded, strict=True)]
 
 

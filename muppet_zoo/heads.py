@@ -10,8 +10,9 @@ Stored targets, `-1` (NaN for regression) where the publisher keeps the labels:
     regression            target  float32          value on the spec's scale
     multi_label           target  list<int32>      label indices, ascending; [-1] = unlabelled
     token_classification  target  list<int32>      per token; -100 where not scored
-    span                  target  list<int32>      [first, last] token, inclusive; [-1, -1] where
-                                                   unknown or cut off by truncation
+    span (spans.py)       target  list<int32>      [first, last] token, inclusive; [-1, -1] where
+                                                   unknown, [0, 0] where there is no answer
+                          window  int32            number of the window in its example, from 0
                           context, answers, offsets: what scoring needs to compare texts
     generation            target  list<uint>       token ids of the answer
 """
@@ -21,48 +22,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from muppet_zoo.formats import Segments
 from muppet_zoo.rows import (
     Row,
     RowProblem,
     Template,
-    as_text,
     describe,
     get_list,
     get_path,
     spelled,
 )
+from muppet_zoo.spans import Span
+from muppet_zoo.targets import UNLABELLED, Encoding, TargetColumns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 IGNORED = -100  # PyTorch's default ignore_index of cross_entropy
-UNLABELLED = -1
-
-
-class Encoding(Protocol):
-    """The part of `tokenizers.Encoding` that targets are aligned with."""
-
-    @property
-    def ids(self) -> list[int]: ...
-    @property
-    def offsets(self) -> list[tuple[int, int]]: ...
-    @property
-    def word_ids(self) -> list[int | None]: ...
-    @property
-    def sequence_ids(self) -> list[int | None]: ...
-    @property
-    def overflowing(self) -> list[Any]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class TargetColumns:
-    """Arrow columns of a chunk; `num_cut` counts targets that truncation removed."""
-
-    columns: dict[str, pa.Array]
-    num_cut: int = 0
 
 
 class _LabelReader:
@@ -275,89 +253,6 @@ class MultipleChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpanTarget:
-    """Gold answers of one example: texts and the first one's characters in the context."""
-
-    context: str
-    answers: tuple[str, ...]
-    start_char: int
-    end_char: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """A stretch of the context; one head is shared by all reading-comprehension tasks."""
-
-    type: ClassVar[str] = "span"
-    formats: ClassVar[frozenset[str]] = frozenset({"extractive_qa"})
-    target_kinds: ClassVar[frozenset[str]] = frozenset({"strings"})
-    list_fields: ClassVar[frozenset[str]] = frozenset({"answer_starts"})
-    answers: str
-    answer_starts: str
-    shared_head: str | None = "span"
-
-    @property
-    def target(self) -> str:
-        return self.answers
-
-    def columns(self) -> tuple[str, ...]:
-        return (self.answers, self.answer_starts)
-
-    def read_target(self, row: Row, segments: Segments) -> SpanTarget:
-        context = segments.sequences[0][1] or ""
-        answers = tuple(as_text(a, self.answers) for a in get_list(row, self.answers))
-        starts = get_list(row, self.answer_starts)
-        if not answers or len(answers) != len(starts):
-            found = f"{len(answers)} answers with {len(starts)} offsets"
-            raise RowProblem(f"{found}; at least one is needed, and as many of each")
-        for answer, start in zip(answers, starts, strict=True):
-            inside = isinstance(start, int) and start >= 0  # -1 would count from the end
-            found = context[start : start + len(answer)] if inside else ""
-            if found != answer or not answer.strip():
-                raise RowProblem(
-                    f"answer {describe(answer)} is not in the context at character {start} "
-                    f"(found: {describe(found)})"
-                )
-        end_char = starts[0] + len(answers[0])
-        return SpanTarget(context=context, answers=answers, start_char=starts[0], end_char=end_char)
-
-    def histogram_keys(self, target: SpanTarget) -> tuple[str, ...]:
-        return ()
-
-    def target_columns(
-        self,
-        targets: Sequence[SpanTarget | str | None],
-        encodings: Sequence[Encoding],
-        token_type: pa.DataType,
-    ) -> TargetColumns:
-        import pyarrow as pa
-
-        rows, offsets, num_cut = [], [], 0
-        for target, encoding in zip(targets, encodings, strict=True):
-            inside = [sequence == 1 for sequence in encoding.sequence_ids]
-            offsets.append(
-                [edge for pair, ok in zip(encoding.offsets, inside, strict=True)
-                 for edge in (pair if ok else (0, 0))]
-            )  # fmt: skip
-            span = _token_span(target, encoding, inside) if isinstance(target, SpanTarget) else None
-            num_cut += isinstance(target, SpanTarget) and span is None
-            rows.append(list(span or (UNLABELLED, UNLABELLED)))
-        known = [t if isinstance(t, SpanTarget) else None for t in targets]
-        contexts = [t.context if isinstance(t, SpanTarget) else t or "" for t in targets]
-        return TargetColumns(
-            columns={
-                "target": _int_lists(rows),
-                "context": pa.array(contexts, type=pa.large_string()),
-                "answers": pa.array(
-                    [list(t.answers) if t else [] for t in known], type=pa.list_(pa.large_string())
-                ),
-                "offsets": _int_lists(offsets),
-            },
-            num_cut=num_cut,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Generation:
     """A text that answers the input, token by token."""
 
@@ -393,24 +288,6 @@ class Generation:
         num_cut = sum(1 for target in targets if target is not None and target.overflowing)
         columns = {"target": pa.array(rows, type=pa.list_(token_type))}
         return TargetColumns(columns=columns, num_cut=num_cut)
-
-
-def _token_span(
-    target: SpanTarget, encoding: Encoding, inside: Sequence[bool]
-) -> tuple[int, int] | None:
-    """First and last token that overlap the answer; None when truncation cut any of it off."""
-    overlapping = [
-        i
-        for i, (start, end) in enumerate(encoding.offsets)
-        if inside[i] and start < target.end_char and end > target.start_char
-    ]
-    if not overlapping:
-        return None
-    answer_end = len(target.context[: target.end_char].rstrip())
-    # An end without tokens is cut off only if something was: normalisers drop characters too.
-    if encoding.overflowing and encoding.offsets[overlapping[-1]][1] < answer_end:
-        return None
-    return overlapping[0], overlapping[-1]
 
 
 def _int_column(targets: Sequence[int | None]) -> TargetColumns:

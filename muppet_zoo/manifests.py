@@ -62,15 +62,17 @@ class Statistics:
     """Counts over examples.
 
     num_source_rows: rows read; filters, bad rows and `explode` make the difference to num_examples.
-    num_sequences: token sequences; several an example in multiple choice.
+    num_records: entries of the shards; an example whose context is long has one for each window.
+    num_sequences: token sequences; several a record in multiple choice.
     num_truncated, num_targets_cut: sequences that lost tokens, targets that were lost with them.
     bad_rows: the first 1000; num_bad_rows is exact.
-    length_histogram: tokens of an example's longest sequence -> examples.
+    length_histogram: tokens of a record's longest sequence -> records.
     label_histogram: label name (or rounded number) -> how often it occurs.
     """
 
     num_source_rows: int = 0
     num_examples: int = 0
+    num_records: int = 0
     num_sequences: int = 0
     num_tokens: int = 0
     num_truncated: int = 0
@@ -151,8 +153,8 @@ class Manifest(_Record, Statistics):
         for shard in self.shards:
             if not SHARD_NAME.fullmatch(shard.file):
                 raise ValueError(f"shards: '{shard.file}' is no name of a shard")
-        if sum(shard.rows for shard in self.shards) != self.num_examples:
-            raise ValueError("num_examples is not the sum of the shards' rows")
+        if sum(shard.rows for shard in self.shards) != self.num_records:
+            raise ValueError("num_records is not the sum of the shards' rows")
 
 
 def read_manifest(folder: Path) -> Manifest | None:

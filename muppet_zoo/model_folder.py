@@ -25,9 +25,9 @@ from muppet_zoo.heads import (
     MultiLabel,
     MultipleChoice,
     Regression,
-    Span,
     TokenClassification,
 )
+from muppet_zoo.spans import Span
 from muppet_zoo.spec import TaskSpec
 
 LAYOUT_FILE = "heads.json"
@@ -45,6 +45,7 @@ class HeadSlot:
     """The columns [start, start + size) of a level's linear map that answer one task.
 
     level: `sentence`, read from the pooled state, or `token`, read from every token's state.
+    no_answer: the first token may be the answer, meaning that there is none.
     """
 
     task: str
@@ -54,6 +55,7 @@ class HeadSlot:
     size: int
     labels: tuple[str, ...] = ()
     range: tuple[float, float] | None = None
+    no_answer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,7 @@ def lay_out(specs: Sequence[TaskSpec]) -> HeadLayout:
                 size=size,
                 labels=getattr(spec.head, "labels", ()),
                 range=getattr(spec.head, "range", None),
+                no_answer=getattr(spec.head, "no_answer", False),
             )
         )
     return HeadLayout(

@@ -161,17 +161,30 @@ class BuiltSplit:
 
     @property
     def num_examples(self) -> int:
-        """Number of rows that `take` knows."""
+        """Number of examples; fewer than records where contexts are cut into windows."""
         return self.manifest.num_examples
+
+    @property
+    def num_records(self) -> int:
+        """Number of records, the rows that `take` knows."""
+        return self.manifest.num_records
+
+    @cached_property
+    def example_starts(self) -> NDArray[np.int64]:
+        """(num_examples + 1,) the first record of each example, and the number of records."""
+        if self.num_examples == self.num_records:
+            return np.arange(self.num_records + 1, dtype=np.int64)
+        windows = np.concatenate([part.windows() for part in self._parts])
+        return np.append(np.flatnonzero(windows == 0), self.num_records)
 
     @cached_property
     def lengths(self) -> NDArray[np.uint32]:
-        """(num_examples,) tokens of each example's longest sequence."""
+        """(num_records,) tokens of each record's longest sequence."""
         return np.concatenate([part.lengths() for part in self._parts])
 
     @cached_property
     def num_sequences(self) -> NDArray[np.uint16]:
-        """(num_examples,) sequences of each example."""
+        """(num_records,) sequences of each record."""
         return np.concatenate([part.num_sequences() for part in self._parts])
 
     def take(self, rows: NDArray[np.int64]) -> Columns:
@@ -200,8 +213,8 @@ class BuiltSplit:
 
     def _places(self, rows: NDArray[np.int64]) -> Iterator[tuple[_Part, int]]:
         rows = np.asarray(rows, dtype=np.int64)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < self.num_examples):
-            raise IndexError(f"rows are numbered from 0 to {self.num_examples - 1}")
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.num_records):
+            raise IndexError(f"rows are numbered from 0 to {self.num_records - 1}")
         which = np.searchsorted(self._starts, rows, side="right") - 1
         inside = rows - self._starts[which]
         for part, at in zip(which.tolist(), inside.tolist(), strict=True):
@@ -238,6 +251,9 @@ class _Part:
         if self._options is None:
             return np.ones(self.batch.num_rows, np.uint16)
         return np.diff(self._options).astype(np.uint16)
+
+    def windows(self) -> NDArray[np.int32]:
+        return _view(self.batch.column("window"))
 
     def sequences(self, at: int) -> list[NDArray[Any]]:
         if self._options is None:

@@ -15,7 +15,7 @@ from typing import Any
 from muppet_zoo.errors import SpecError
 from muppet_zoo.formats import FORMATS, Format
 from muppet_zoo.heads import HEADS, Head
-from muppet_zoo.rows import OPERATIONS, RowOperation
+from muppet_zoo.row_operations import OPERATIONS, RowOperation
 from muppet_zoo.spec_checks import cross_findings
 from muppet_zoo.spec_fields import record_of
 from muppet_zoo.validation import check_schema

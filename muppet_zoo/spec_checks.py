@@ -14,7 +14,8 @@ from muppet_zoo.errors import Finding, allowed
 from muppet_zoo.formats import FORMATS
 from muppet_zoo.heads import HEADS
 from muppet_zoo.metrics import METRICS
-from muppet_zoo.rows import OPERATIONS, Columns, Template
+from muppet_zoo.row_operations import OPERATIONS
+from muppet_zoo.rows import Columns, Template
 from muppet_zoo.spec_fields import Mention, mentions_of, record_of, templates_of
 from muppet_zoo.validation import SchemaCheck
 from muppet_zoo.yaml_reader import DataPath, Document

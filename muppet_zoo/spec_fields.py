@@ -74,6 +74,10 @@ def mentions_of(kind: type, raw: Mapping[str, Any], columns: tuple[str, ...]) ->
             for key in value:
                 if key in columns:
                     yield Mention(path=(name, key), column=key, at_key=True, wanted=wanted)
+        elif isinstance(value, list):
+            for i, item in enumerate(value):
+                if item in columns and (name, i) not in templates:
+                    yield Mention(path=(name, i), column=item, wanted=wanted)
 
 
 def _names(kind: type) -> list[str]:

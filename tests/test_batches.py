@@ -327,14 +327,14 @@ def test_epochs_round_to_whole_examples() -> None:
 @given(
     size=st.integers(1, 200),
     budget=st.integers(8, 500),
-    max_examples=st.none() | st.integers(1, 50),
+    num_rows=st.none() | st.integers(1, 50),
 )
 @settings(max_examples=40, deadline=None)
-def test_evaluation_covers_every_row_once(size: int, budget: int, max_examples: int | None) -> None:
+def test_evaluation_covers_every_row_once(size: int, budget: int, num_rows: int | None) -> None:
     data = lengths_task(size, 5, options=2)
-    plans = list(eval_plans(data, budget, task=3, max_examples=max_examples))
+    plans = list(eval_plans(data, budget, task=3, num_rows=num_rows))
     rows = [row for plan in plans for row in plan.rows.tolist()]
-    assert sorted(rows) == list(range(min(size, max_examples or size)))
+    assert sorted(rows) == list(range(min(size, num_rows or size)))
     assert all(set(plan.tasks.tolist()) == {3} for plan in plans)
     assert all(2 * len(p.rows) * p.lengths.max() <= budget or len(p.rows) == 1 for p in plans)
     lengths = [length for plan in plans for length in plan.lengths.tolist()]

@@ -192,19 +192,33 @@ def test_a_span_covers_the_answer(like: str, tmp_path: Path) -> None:
     assert column(chunk, "answers") == [["cat"]]
 
 
-def test_an_answer_that_truncation_removed_is_marked_and_counted(tmp_path: Path) -> None:
+def test_a_long_context_becomes_several_records(tmp_path: Path) -> None:
     context = "The cat sat on the mat. A dog ran."
     rows = [
         {"q": "who", "c": context, "answers": [answer], "starts": [context.index(answer)]}
-        for answer in ("cat sat", "sat on the mat", "dog")
+        for answer in ("cat sat", "dog", "sat on the mat. A dog")
     ]
-    # [CLS] who [SEP] the cat sat on [SEP]
+    # [CLS] who [SEP] and five tokens of the context, of which windows share two, [SEP]
     spec, tokenizer = spec_of(tmp_path, "extractive_qa"), word_piece(tmp_path)
-    chunk = encode(spec, tokenizer, *rows, max_tokens=8)
-    assert column(chunk, "target") == [[4, 5], [-1, -1], [-1, -1]]
-    assert chunk.num_targets_cut == 2
-    assert chunk.num_truncated == 3
-    assert column(chunk, "context") == [context] * 3
+    chunk = encode(spec, tokenizer, *rows, max_tokens=9)
+    assert column(chunk, "row") == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert column(chunk, "window") == [0, 1, 2] * 3
+    texts = ["The cat sat on the", "on the mat. A", ". A dog ran."]
+    assert column(chunk, "context") == texts * 3
+    lost = [-1, -1]
+    assert column(chunk, "target") == [[4, 5], lost, lost, lost, lost, [5, 5], lost, lost, lost]
+    assert chunk.num_examples == 3
+    assert chunk.num_targets_cut == 1
+    assert chunk.num_truncated == 0
+
+    encoder = ExampleEncoder(spec, tokenizer, 9)
+    training = encoder.encode(enumerate(rows), labelled=True, every_window=False)
+    assert column(training, "row") == [0, 1, 2]
+    assert column(training, "window") == [0, 0, 0]
+    assert column(training, "context") == [texts[0], texts[2], texts[0]]
+    assert column(training, "target") == [[4, 5], [5, 5], lost]
+    assert training.num_examples == 3
+    assert training.num_targets_cut == 1
 
 
 def test_an_unlabelled_span_keeps_what_scoring_needs(tmp_path: Path) -> None:
@@ -246,16 +260,19 @@ def test_decoded_spans_cover_their_answers(
     spec = spec_of(folder, "extractive_qa")
     max_tokens = data.draw(st.sampled_from([9, 12, 64]))
     chunk = encode(spec, word_piece(folder, like=like), row, max_tokens=max_tokens)
-    ((first, last),), (offsets,) = column(chunk, "target"), column(chunk, "offsets")
-    if first == -1:
-        assert chunk.num_targets_cut == chunk.num_truncated == 1
-        assert max(offsets) < start + len(answer.rstrip())
-        return
-    covered = context[offsets[2 * first] : offsets[2 * last + 1]]
-    assert answer.strip() in covered
-    # No token more than needed: the first and the last overlap the answer.
-    assert offsets[2 * first + 1] > start
-    assert offsets[2 * last] < end
+    windows = chunk.batch.to_pylist()
+    found = [window for window in windows if window["target"] != [-1, -1]]
+    assert chunk.num_targets_cut == (not found)
+    assert chunk.num_truncated in (0, len(windows))  # the question may be cut, the context not
+    assert len(windows) == 1 or len(windows[0]["input_ids"]) == max_tokens
+    for window in found:
+        (first, last), offsets = window["target"], window["offsets"]
+        covered = window["context"][offsets[2 * first] : offsets[2 * last + 1]]
+        assert answer.strip() in covered
+        # No token more than needed: the first and the last overlap the answer.
+        if len(windows) == 1:
+            assert offsets[2 * first + 1] > start
+            assert offsets[2 * last] < end
 
 
 # --- other targets ---------------------------------------------------------------------------

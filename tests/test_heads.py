@@ -21,12 +21,11 @@ from muppet_zoo.heads import (
     MultiLabel,
     MultipleChoice,
     Regression,
-    Span,
-    SpanTarget,
     TokenClassification,
 )
 from muppet_zoo.metrics import METRICS
 from muppet_zoo.rows import RowProblem, Template
+from muppet_zoo.spans import Span, SpanTarget
 
 CONTEXT = "The cat sat."
 ONE = Segments(sequences=(("text", None),))
@@ -44,7 +43,7 @@ KEY_COLUMN = MultipleChoice(target="y", keys="keys")
 SPAN = Span(answers="y", answer_starts="at")
 GENERATION = Generation(target=Template("{y}!"))
 
-CAT = SpanTarget(context=CONTEXT, answers=("cat", "The cat"), start_char=4, end_char=7)
+CAT = SpanTarget(context=CONTEXT, answers=("cat", "The cat"), starts=(4, 0))
 
 # Every head: (head, segments, row, target, keys counted in the label histogram)
 CASES: dict[str, list[tuple[Head, Segments, dict[str, Any], Any, tuple[str, ...]]]] = {
@@ -117,8 +116,15 @@ def test_a_chunk_of_targets_keeps_its_length(name: str) -> None:
     encoding = FakeEncoding(
         ids=[5, 6], offsets=[(0, 3), (4, 7)], word_ids=[0, 1], sequence_ids=[1, 1]
     )
-    stored = encoding if name == "generation" else target
-    columns = head.target_columns([stored, None, stored], [encoding] * 3, pa.uint16())
+    targets = [target, None, target]
+    encodings: list[Any] = [encoding] * 3
+    if name == "generation":  # its targets are encodings themselves
+        targets = [encoding, None, encoding]
+    if name == "span":  # its targets are in its windows
+        targets = [0, 0, 0]
+        made = [head.windows(t, CONTEXT, encoding, 8, every_window=True) for t in (target, None)]
+        encodings = [*made[0], *made[1], *made[0]]
+    columns = head.target_columns(targets, encodings, pa.uint16())
     assert columns.num_cut == 0
     assert "target" in columns.columns
     for column in columns.columns.values():

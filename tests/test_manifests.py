@@ -30,7 +30,7 @@ MANIFEST = Manifest(
     task="toy", split="train", head="classification", fingerprint="a" * 64,
     components={"spec": "b" * 64, "options": '{"limit":null}'},
     tokenizer=TokenizerInfo(digest="c" * 64, vocab_size=100), max_tokens=128, shards=(SHARD,),
-    num_source_rows=4, num_examples=3, num_tokens=30, num_bad_rows=1,
+    num_source_rows=4, num_examples=2, num_records=3, num_tokens=30, num_bad_rows=1,
     bad_rows=(BadRow(row=2, reason="no text ü"),), length_histogram={9: 1, 10: 1, 11: 1},
     label_histogram={"good": 3},
 )  # fmt: skip
@@ -59,7 +59,7 @@ def changed(**fields: Any) -> str:
         (changed(num_examples="3"), "num_examples: int expected, found '3'"),
         (changed(num_examples=True), "num_examples: int expected, found True"),
         (changed(num_examples=-1), "num_examples: -1 is negative"),
-        (changed(num_examples=4), "num_examples is not the sum of the shards' rows"),
+        (changed(num_records=4), "num_records is not the sum of the shards' rows"),
         (changed(extra=1), "missing or unknown: extra"),
         (changed(length_histogram={"x": 1}), "the key 'x' is no whole number"),
         (changed(bad_rows=[{"row": 1}]), "bad_rows[0]: missing or unknown: reason"),

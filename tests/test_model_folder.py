@@ -61,6 +61,13 @@ def test_columns_are_dealt_out_in_the_order_of_the_tasks(specs: dict[str, list[T
     assert by_task["extractive_qa_1"].head == "span"
 
 
+def test_a_head_that_knows_of_no_answer_says_so(tmp_path: Path) -> None:
+    data = spec_data("open", "extractive_qa")
+    data["head"] = {**data["head"], "no_answer": True}
+    specs = [write_spec(tmp_path, data), write_spec(tmp_path, spec_data("b", "extractive_qa"))]
+    assert [slot.no_answer for slot in lay_out(specs).slots] == [True, False]
+
+
 def shared(folder: Path, name: str, kind: str, head: str | None) -> TaskSpec:
     data = spec_data(name, kind)
     if head is not None:

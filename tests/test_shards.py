@@ -44,7 +44,9 @@ def built(
 
 
 def encoded(spec: TaskSpec, rows: list[Any], tokenizer: TokenizerSource) -> list[dict[str, Any]]:
-    chunk = ExampleEncoder(spec, tokenizer, MAX_TOKENS).encode(enumerate(rows), labelled=True)
+    chunk = ExampleEncoder(spec, tokenizer, MAX_TOKENS).encode(
+        enumerate(rows), labelled=True, every_window=False
+    )
     examples: list[dict[str, Any]] = chunk.batch.to_pylist()
     return examples
 
@@ -73,9 +75,14 @@ def test_reading_gives_what_the_encoder_made(
         small(patch, chunk, shard)
         spec, split = built(tmp_path_factory.mktemp("built"), kind, rows, tokenizer)
     examples = encoded(spec, rows, tokenizer)
-    wanted = np.array(data.draw(st.lists(st.integers(0, count - 1), max_size=80)), dtype=np.int64)
+    assert split.num_examples == count
+    assert split.num_records == len(examples)
+    numbers = st.integers(0, len(examples) - 1)
+    wanted = np.array(data.draw(st.lists(numbers, max_size=80)), dtype=np.int64)
     compare(split, examples, wanted)
-    compare(split, examples, np.arange(count))
+    compare(split, examples, np.arange(len(examples)))
+    starts = [i for i, example in enumerate(examples) if example.get("window", 0) == 0]
+    assert split.example_starts.tolist() == [*starts, len(examples)]
 
 
 def compare(split: TaskData, examples: list[dict[str, Any]], rows: Any) -> None:
@@ -134,9 +141,11 @@ def test_other_columns_are_there_for_scoring(tmp_path: Path, tokenizer: Tokenize
     rows = random_rows("extractive_qa", 9)
     _, split = built(tmp_path, "extractive_qa", rows, tokenizer)
     some = np.array([8, 0])
-    assert split.column("context", some) == [rows[8]["context"], rows[0]["context"]]
-    assert split.column("answers", some) == [rows[i]["answers"]["text"] for i in (8, 0)]
-    assert split.column("row", some) == [8, 0]
+    records = split.example_starts[some]
+    for context, row in zip(split.column("context", records), (8, 0), strict=True):
+        assert context in rows[row]["context"]
+    assert split.column("answers", records) == [rows[i]["answers"]["text"] for i in (8, 0)]
+    assert split.column("row", records) == [8, 0]
 
 
 def test_the_manifest_counts_what_is_there(tmp_path: Path, tokenizer: TokenizerSource) -> None:
@@ -144,7 +153,7 @@ def test_the_manifest_counts_what_is_there(tmp_path: Path, tokenizer: TokenizerS
     _, split = built(tmp_path, "single", rows, tokenizer)
     manifest = split.manifest
     assert manifest.num_source_rows == manifest.num_examples == split.num_examples == 200
-    assert manifest.num_sequences == 200
+    assert manifest.num_sequences == manifest.num_records == split.num_records == 200
     assert manifest.num_tokens == split.lengths.sum() == sum(s.tokens for s in manifest.shards)
     lengths, counts = np.unique(split.lengths, return_counts=True)
     assert manifest.length_histogram == dict(zip(lengths.tolist(), counts.tolist(), strict=True))
@@ -163,6 +172,26 @@ def test_options_are_counted_as_sequences(tmp_path: Path, tokenizer: TokenizerSo
     _, split = built(tmp_path, "multiple_choice", rows, tokenizer)
     num_options = sum(len(row["options"]) for row in rows)
     assert split.manifest.num_sequences == split.num_sequences.sum() == num_options
+
+
+def test_windows_are_records_of_one_example(tmp_path: Path, tokenizer: TokenizerSource) -> None:
+    context = " ".join(["the cat sat on the mat"] * 8)
+    rows = [
+        {"question": "who", "context": context, "answers": {"text": ["cat"], "start": [4]}},
+        {"question": "who", "context": "the cat", "answers": {"text": ["cat"], "start": [4]}},
+    ]
+    data = spec_data("toy", "extractive_qa")
+    spec = write_spec(tmp_path, data)
+    for role in ("train", "validation"):
+        write_jsonl(tmp_path / f"mirror/toy/{role}.jsonl", rows)
+    options = BuildOptions(mirror=tmp_path / "mirror", max_tokens=MAX_TOKENS)
+    assert not build([spec], tokenizer=tokenizer, out=tmp_path, options=options).errors
+    train, validation = (open_task(tmp_path, "toy", role) for role in ("train", "validation"))
+    assert (train.num_examples, train.num_records) == (2, 2)
+    assert (validation.num_examples, validation.num_records) == (2, 8)
+    assert validation.example_starts.tolist() == [0, 7, 8]
+    assert validation.column("row", np.arange(8)) == [0] * 7 + [1]
+    assert validation.manifest.num_truncated == validation.manifest.num_targets_cut == 0
 
 
 def test_rows_out_of_range_are_refused(tmp_path: Path, tokenizer: TokenizerSource) -> None:

@@ -20,7 +20,8 @@ from muppet_zoo.heads import HEADS, Classification, Generation, Regression, Span
 from muppet_zoo.heads import MultipleChoice as MultipleChoiceHead
 from muppet_zoo.metrics import METRICS
 from muppet_zoo.mixture import Rates, parse_mixture
-from muppet_zoo.rows import OPERATIONS, Explode, Join, Pick, Template
+from muppet_zoo.row_operations import OPERATIONS, Explode, Join, Pick
+from muppet_zoo.rows import Template
 from muppet_zoo.spec import Split, parse_task_spec
 from muppet_zoo.spec_fields import record_of
 from muppet_zoo.validation import load_schema

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from muppet_zoo.rows import apply_operations
+from muppet_zoo.row_operations import apply_operations
 from muppet_zoo.zoo import MIXTURE_FOLDER, Zoo, find_files, load_zoo, validate_paths
 
 if TYPE_CHECKING:

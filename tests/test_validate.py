@@ -97,7 +97,7 @@ unknown_format.yaml:11:18: inputs.format: found "pairs"; allowed: single, pair, 
 unknown_key.yaml:13:1: metric: unknown key 'metric'; did you mean 'metrics'?
 unknown_metric.yaml:13:11: metrics[0]: found "acuracy"; did you mean 'accuracy'?
 unknown_nested_key.yaml:11:42: inputs.secnd: unknown key 'secnd'; allowed: format, first, second; did you mean 'second'?
-unknown_operation.yaml:12:10: rows[0].op: found "upper"; allowed: rename, pick, join, map_values, keep_where, drop_where, explode
+unknown_operation.yaml:12:10: rows[0].op: found "upper"; allowed: rename, pick, join, map_values, keep_where, drop_where, explode, bin, flags, mark_span, mark_words, locate, flatten, split_at, split_options, replace_text, keep_words
 unquoted_template.yaml:11:31: inputs.first: found a mapping, text is expected; put it in quotes: "{first}"
 """  # noqa: E501
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from muppet_zoo_torch.decode import (
     MAX_ANSWER_TOKENS,
+    WindowAnswer,
     best_answer,
     check_labelled,
     decode,
     num_labels,
+    of_examples,
     references,
 )
 
@@ -53,11 +56,43 @@ def scores(*best: int, num_tokens: int = len(OFFSETS)) -> Any:
     ids=["span", "one_token", "all", "outside", "backwards", "tie", "tie_of_ends"],
 )
 def test_best_answer(start: Any, end: Any, answer: str) -> None:
-    assert best_answer(start, end, OFFSETS, CONTEXT) == answer
+    found = best_answer(start, end, OFFSETS, CONTEXT)
+    assert found.text == answer
+    assert found.empty_score == start[0] + end[0]
 
 
 def test_no_token_of_the_context_is_no_answer() -> None:
-    assert best_answer(scores(4), scores(5), np.zeros_like(OFFSETS), CONTEXT) == ""
+    found = best_answer(scores(4), scores(5), np.zeros_like(OFFSETS), CONTEXT)
+    assert found == WindowAnswer(text="", score=-np.inf, empty_score=0.0)
+
+
+def windows(*answers: tuple[str, float, float]) -> list[WindowAnswer]:
+    return [WindowAnswer(text=t, score=score, empty_score=empty) for t, score, empty in answers]
+
+
+@pytest.mark.parametrize(
+    ("no_answer", "found"),
+    [(False, ["cat", "mat", "the"]), (True, ["", "mat", "the"])],
+)
+def test_the_best_answer_of_all_windows_is_the_examples(no_answer: bool, found: list[str]) -> None:
+    records = windows(
+        ("cat", 2.0, 2.5),
+        ("dog", 1.0, 3.0),
+        ("sat", 0.0, 9.0),
+        ("mat", 2.0, 1.5),  # this window is sure enough, however the others are
+        ("the", 1.0, 1.0),
+        ("out", 5.0, 0.0),
+    )
+    split: Any = SimpleNamespace(example_starts=np.array([0, 2, 4, 5, 6]))
+    slot = HeadSlot(task="t", head="span", level="token", start=0, size=2, no_answer=no_answer)
+    assert of_examples(records[:5], split, slot) == found
+    assert of_examples(records[:4], split, slot) == found[:2]
+
+
+def test_other_predictions_are_one_per_example() -> None:
+    slot = HeadSlot(task="t", head="classification", level="sentence", start=0, size=2)
+    split: Any = None
+    assert of_examples([1, 0], split, slot) == [1, 0]
 
 
 @given(seed=st.integers(0, 2**31), num_tokens=st.integers(1, 80))
@@ -79,7 +114,8 @@ def test_best_answer_is_the_best_of_all_allowed_pairs(seed: int, num_tokens: int
     found = best_answer(
         np.concatenate([start, padding]), np.concatenate([end, padding]), offsets, context
     )
-    assert found == context[2 * i : 2 * j + 1]
+    assert found.text == context[2 * i : 2 * j + 1]
+    assert found.score == pytest.approx(start[2 + i] + end[2 + j])
 
 
 def opened(data: Path, zoo: Zoo, task: str) -> tuple[BuiltSplit, HeadSlot]:
@@ -137,7 +173,7 @@ def test_answers_come_from_each_rows_own_context(quickstart_data: Path, zoo: Zoo
     for i, (first, last) in enumerate(targets):
         predicted[i, first, 0] = predicted[i, last, 1] = 3.0
     wanted = references(split, slot, split.num_examples)
-    assert [[answer] for answer in decode("span", predicted, ROWS, split, slot)] == [
+    assert [[answer.text] for answer in decode("span", predicted, ROWS, split, slot)] == [
         wanted[row] for row in ROWS
     ]
 

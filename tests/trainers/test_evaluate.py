@@ -18,6 +18,8 @@ from muppet_zoo_torch.export import load_model
 from muppet_zoo_torch.plan import make_plan
 from muppet_zoo_torch.trainer import TorchTrainer
 
+from muppet_zoo.build import BuildOptions, build
+from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import CheckpointError, ShardError, UnknownNameError, UsageError
 from muppet_zoo.metrics import score_all
 from muppet_zoo.mixture import Rates
@@ -27,7 +29,9 @@ from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit, open_task
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import EvalRequest, TrainRequest
-from muppet_zoo.zoo import Zoo
+from muppet_zoo.zoo import Zoo, shipped_specs
+
+ENCODER = shipped_specs() / "quickstart" / "tiny_encoder"
 
 ONE_OF_EACH_HEAD = (
     "qs_topic",
@@ -70,7 +74,7 @@ def naive_predictions(trained: Path, split: BuiltSplit, slot: HeadSlot) -> list[
     model = load_model(find_model(trained), torch.device("cpu"))
     level = model.sentence if slot.level == "sentence" else model.token
     predictions = []
-    for row in range(split.num_examples):
+    for row in range(split.num_records):
         columns = split.take(np.array([row]))
         logits = []
         for ids in columns.sequences:
@@ -101,8 +105,8 @@ def naive_prediction(slot: HeadSlot, logits: Any, split: BuiltSplit, row: int) -
     offsets = list(zip(flat[::2], flat[1::2], strict=True))
     inside = [t for t, (first, last) in enumerate(offsets) if last > first]
     pairs = [(i, j) for i in inside for j in inside if 0 <= j - i < 30]
-    first, last = max(pairs, key=lambda pair: float(own[pair[0], 0] + own[pair[1], 1]))
-    return context[offsets[first][0] : offsets[last][1]]
+    score, first, last = max((float(own[i, 0] + own[j, 1]), -i, -j) for i, j in pairs)
+    return score, context[offsets[-first][0] : offsets[-last][1]]
 
 
 def test_predictions_equal_a_naive_evaluation_row_by_row(
@@ -118,6 +122,8 @@ def test_predictions_equal_a_naive_evaluation_row_by_row(
     for spec, report, predictions in zip(specs, reports, seen, strict=True):
         split, slot = open_task(quickstart_data, spec.name, "validation"), slots[spec.name]
         naive = naive_predictions(trained, split, slot)
+        if slot.head == "span":
+            naive = [text for _, text in naive]
         assert len(predictions) == split.num_examples
         if slot.head == "regression":
             assert predictions == pytest.approx(naive, abs=1e-4)
@@ -126,6 +132,34 @@ def test_predictions_equal_a_naive_evaluation_row_by_row(
         targets = references(split, slot, split.num_examples)
         num_labels = len(slot.labels) or int(split.num_sequences.max())
         assert report.scores == score_all(spec.metrics, naive, targets, num_labels=num_labels)
+
+
+@pytest.mark.parametrize("max_examples", [None, 10])
+def test_windows_of_an_example_give_one_answer(
+    specs: tuple[TaskSpec, ...],
+    request_for: Callable[..., EvalRequest],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_examples: int | None,
+) -> None:
+    spec = specs[-1]
+    options = BuildOptions(limit=20, max_tokens=20)
+    build([spec], tokenizer=open_tokenizer(str(ENCODER)), out=tmp_path, options=options)
+    split = open_task(tmp_path, spec.name, "validation")
+    assert split.num_records > split.num_examples == 20
+    seen = spy(monkeypatch)
+    [report] = TorchTrainer().evaluate(
+        request_for([spec], data=tmp_path, max_examples=max_examples, tokens_per_micro_batch=90)
+    )
+    slot = {slot.task: slot for slot in find_model(trained).layout.slots}[spec.name]
+    of_row: dict[int, list[Any]] = {}
+    naive = naive_predictions(trained, split, slot)
+    for row, answer in zip(split.column("row", np.arange(len(naive))), naive, strict=True):
+        of_row.setdefault(row, []).append(answer)
+    expected = [max(answers)[1] for answers in of_row.values()][:max_examples]
+    assert seen == [expected]
+    assert report.num_examples == len(expected)
 
 
 @pytest.mark.parametrize("tokens_per_micro_batch", [8, 100, 100_000])

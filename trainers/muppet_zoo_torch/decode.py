@@ -2,12 +2,15 @@
 
 Forms, in row order: classification and multiple choice an index; regression a number; multi-label
 a list of indices; token classification a list of label names, one per word; span a text, whose
-reference is the list of accepted texts.
+reference is the list of accepted texts. Rows are records of a shard; where an example has several,
+the windows of a long context, `of_examples` makes one prediction of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,15 @@ from muppet_zoo.shards import BuiltSplit
 MAX_ANSWER_TOKENS = 30
 
 
+@dataclass(frozen=True, kw_only=True)
+class WindowAnswer:
+    """The best answer of one window; `empty_score` is that of the first token, for no answer."""
+
+    text: str
+    score: float
+    empty_score: float
+
+
 def decode(
     head: str, predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
 ) -> list[Any]:
@@ -29,9 +41,21 @@ def decode(
     return _DECODERS[head](predicted, rows, split, slot)
 
 
-def references(split: BuiltSplit, slot: HeadSlot, num_rows: int) -> list[Any]:
-    """The targets of the first `num_rows` rows in the same form."""
-    rows = np.arange(num_rows, dtype=np.int64)
+def of_examples(records: Sequence[Any], split: BuiltSplit, slot: HeadSlot) -> list[Any]:
+    """One prediction per example, from those of the split's first records in order."""
+    if slot.head != "span":
+        return list(records)
+    starts = split.example_starts
+    starts = starts[starts <= len(records)].tolist()
+    return [
+        _answer(records[first:end], no_answer=slot.no_answer)
+        for first, end in pairwise(starts)
+    ]
+
+
+def references(split: BuiltSplit, slot: HeadSlot, num_examples: int) -> list[Any]:
+    """The targets of the first `num_examples` examples in the same form."""
+    rows = split.example_starts[:num_examples]
     if slot.head == "span":
         return split.column("answers", rows)
     targets = split.take(rows).target
@@ -78,22 +102,39 @@ def _answers(
     ]
 
 
+def _answer(windows: Sequence[WindowAnswer], *, no_answer: bool) -> str:
+    """The best of all windows, or "" where every window rates that higher.
+
+    Source: BERT's run_squad.py compares the lowest score of no answer, that of the window surest of
+    an answer, with the best answer's; its threshold is 0 here.
+    """
+    best = max(windows, key=lambda window: window.score)
+    if no_answer and min(window.empty_score for window in windows) > best.score:
+        return ""
+    return best.text
+
+
 def best_answer(
     start: NDArray[np.float32], end: NDArray[np.float32], offsets: NDArray[np.int64], context: str
-) -> str:
+) -> WindowAnswer:
     """The text between the best pair of tokens inside the context.
 
     start, end: (T,) scores. offsets: (t, 2) characters per token, (0, 0) outside the context.
     """
+    empty_score = float(start[0] + end[0])
     inside = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
     if not len(inside):
-        return ""
+        return WindowAnswer(text="", score=-np.inf, empty_score=empty_score)
     low, high = int(inside[0]), int(inside[-1]) + 1
     pair = start[low:high, None] + end[None, low:high]
     length = np.arange(high - low)[None, :] - np.arange(high - low)[:, None]
     pair = np.where((length >= 0) & (length < MAX_ANSWER_TOKENS), pair, -np.inf)
     first, last = np.unravel_index(int(pair.argmax()), pair.shape)
-    return context[offsets[low + first, 0] : offsets[low + last, 1]]
+    return WindowAnswer(
+        text=context[offsets[low + first, 0] : offsets[low + last, 1]],
+        score=float(pair[first, last]),
+        empty_score=empty_score,
+    )
 
 
 _Decoder = Callable[[Tensor, NDArray[np.int64], BuiltSplit, HeadSlot], list[Any]]

@@ -24,7 +24,7 @@ from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import EvalRequest
 from muppet_zoo_torch.batch import to_tensors
 from muppet_zoo_torch.checks import check_data_fits
-from muppet_zoo_torch.decode import check_labelled, decode, num_labels, references
+from muppet_zoo_torch.decode import check_labelled, decode, num_labels, of_examples, references
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.export import load_model
 from muppet_zoo_torch.model import MultiTaskModel
@@ -65,9 +65,10 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
     split = scoring.splits[spec.name]
     index = [slot.task for slot in engine.model.layout.slots].index(spec.name)
     slot = engine.model.layout.slots[index]
-    num_rows = min(split.num_examples, scoring.max_examples or split.num_examples)
-    targets = references(split, slot, num_rows)
-    if not check_labelled(targets, slot.head):
+    num_examples = min(split.num_examples, scoring.max_examples or split.num_examples)
+    num_records = int(split.example_starts[num_examples])
+    targets = references(split, slot, num_examples)
+    if not (slot.no_answer or check_labelled(targets, slot.head)):
         raise ShardError(
             f"task {spec.name}, split {scoring.split}: its publisher keeps the labels, so it "
             f"cannot be scored here; use a split with labels"
@@ -75,9 +76,7 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
     # The plan numbers tasks as the model does; the other entries are never read.
     datas = [split] * len(engine.model.layout.slots)
     plans = list(
-        eval_plans(
-            split, scoring.tokens_per_micro_batch, task=index, max_examples=scoring.max_examples
-        )
+        eval_plans(split, scoring.tokens_per_micro_batch, task=index, num_rows=num_records)
     )
     mine: dict[int, Any] = {}
     for first in range(0, len(plans), engine.world_size):
@@ -87,13 +86,13 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
         if at < len(plans):
             mine.update(predicted)
     merged = {row: value for part in engine.gather(mine) for row, value in part.items()}
-    predictions = [merged[row] for row in range(num_rows)]
+    predictions = of_examples([merged[row] for row in range(num_records)], split, slot)
     return TaskReport(
         task=spec.name,
         split=scoring.split,
-        num_examples=num_rows,
+        num_examples=num_examples,
         scores=score_all(
-            spec.metrics, predictions, targets, num_labels=num_labels(split, slot, num_rows)
+            spec.metrics, predictions, targets, num_labels=num_labels(split, slot, num_examples)
         ),
         headline=spec.metrics[0],
         step=scoring.step,

@@ -51,7 +51,7 @@ def make_plan(request: TrainRequest) -> Plan:
     run = request.run
     layout = lay_out(request.tasks)
     train = open_splits(run.data, request.tasks, "train")
-    sizes = tuple(split.num_examples for split in train)
+    sizes = tuple(split.num_records for split in train)
     order = Order(seed=run.seed, task_sizes=sizes, quotas=quotas(sizes, request.rates))
     batcher = Batcher(order=order, datas=train, batching=run.batching)
     if run.schedule.steps is not None:
