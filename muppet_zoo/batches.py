@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muppet_zoo.errors import CheckpointError, UsageError
-from muppet_zoo.order import MICRO_BATCHES, Order, key, permute
+from muppet_zoo.order import MICRO_BATCHES, SAMPLE, Order, key, permute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -234,23 +234,32 @@ class Batcher:
         return examples, _ends(examples.lengths, counts[by_length], budget)
 
 
+def sample_examples(num_examples: int, at_most: int | None) -> I64:
+    """(n,) ascending numbers of the examples to score: all, or `at_most` drawn at random.
+
+    The draw depends on the two numbers alone, so every evaluation scores the same examples. The
+    first ones would not do: many datasets are sorted by label.
+    """
+    if at_most is None or at_most >= num_examples:
+        return np.arange(num_examples, dtype=np.int64)
+    places = np.arange(at_most, dtype=np.uint64)
+    drawn = permute(places, np.uint64(num_examples), key(0, SAMPLE, np.zeros(1, np.uint64)))
+    return np.sort(drawn).astype(np.int64)
+
+
 def eval_plans(
-    data: TaskData,
-    tokens_per_micro_batch: int,
-    *,
-    task: int = 0,
-    num_rows: int | None = None,
+    data: TaskData, tokens_per_micro_batch: int, *, task: int = 0, rows: I64 | None = None
 ) -> Iterator[MicroBatchPlan]:
-    """Every row of one split, or of its first `num_rows`, exactly once, sorted by length.
+    """Each of `rows`, or every row of a split, exactly once, sorted by length.
 
     `task` is what the plans name: the index of `data` in the list that `collate` is given.
     """
-    lengths, counts = data.lengths[:num_rows], data.num_sequences[:num_rows]
-    rows = np.argsort(lengths, kind="stable").astype(np.int64)
+    rows = np.arange(len(data.lengths), dtype=np.int64) if rows is None else rows
+    rows = rows[np.argsort(data.lengths[rows], kind="stable")]
     examples = MicroBatchPlan(
-        tasks=np.full(len(rows), task, dtype=np.int32), rows=rows, lengths=lengths[rows]
+        tasks=np.full(len(rows), task, dtype=np.int32), rows=rows, lengths=data.lengths[rows]
     )
-    ends = _ends(examples.lengths, counts[rows], tokens_per_micro_batch)
+    ends = _ends(examples.lengths, data.num_sequences[rows], tokens_per_micro_batch)
     for bounds in zip([0, *ends], ends, strict=False):
         yield _part(examples, *bounds)
 

@@ -21,6 +21,7 @@ from muppet_zoo.batches import (
     collate,
     collate_target,
     eval_plans,
+    sample_examples,
 )
 from muppet_zoo.errors import CheckpointError, UsageError
 from muppet_zoo.mixture import Rates
@@ -332,13 +333,32 @@ def test_epochs_round_to_whole_examples() -> None:
 @settings(max_examples=40, deadline=None)
 def test_evaluation_covers_every_row_once(size: int, budget: int, num_rows: int | None) -> None:
     data = lengths_task(size, 5, options=2)
-    plans = list(eval_plans(data, budget, task=3, num_rows=num_rows))
+    chosen = sample_examples(size, num_rows)
+    plans = list(eval_plans(data, budget, task=3, rows=chosen))
     rows = [row for plan in plans for row in plan.rows.tolist()]
-    assert sorted(rows) == list(range(min(size, num_rows or size)))
+    assert sorted(rows) == chosen.tolist()
     assert all(set(plan.tasks.tolist()) == {3} for plan in plans)
     assert all(2 * len(p.rows) * p.lengths.max() <= budget or len(p.rows) == 1 for p in plans)
     lengths = [length for plan in plans for length in plan.lengths.tolist()]
     assert lengths == sorted(lengths)
+
+
+@given(size=st.integers(1, 5000), at_most=st.integers(1, 300))
+@settings(max_examples=60, deadline=None)
+def test_a_sample_is_distinct_ascending_and_always_the_same(size: int, at_most: int) -> None:
+    chosen = sample_examples(size, at_most)
+    assert len(chosen) == min(size, at_most)
+    assert (np.diff(chosen) > 0).all()
+    assert chosen.min() >= 0
+    assert chosen.max() < size
+    assert (chosen == sample_examples(size, at_most)).all()
+    assert (sample_examples(size, None) == np.arange(size)).all()
+
+
+def test_a_sample_is_no_head_of_the_file() -> None:
+    """Many datasets are sorted by label; their first rows have only one."""
+    chosen = sample_examples(1066, 500)
+    assert 0.4 < (chosen < 533).mean() < 0.6
 
 
 # Layout

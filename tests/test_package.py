@@ -62,7 +62,8 @@ def test_it_runs_where_nothing_else_of_the_checkout_is(wheel: Path, tmp_path: Pa
     )  # fmt: skip
     assert "cola" in listed.stdout
     where = subprocess.run(
-        [str(home / "bin" / "python"), "-c", "import muppet_zoo.zoo as z; print(z.shipped_specs())"],
+        [str(home / "bin" / "python"), "-c",
+         "import muppet_zoo.zoo as z; print(z.shipped_specs())"],
         cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert Path(where.stdout.strip()).is_relative_to(home)

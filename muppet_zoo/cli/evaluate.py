@@ -26,7 +26,9 @@ from muppet_zoo.cli.options import json_option, specs_option
     help="Task to score; may be given more than once. All of the model's without it.",
 )
 @click.option("--split", default="validation", show_default=True, help="Role of the split.")
-@click.option("--max-examples", type=click.IntRange(min=1), help="Only the first so many rows.")
+@click.option(
+    "--max-examples", type=click.IntRange(min=1), help="Score a random sample, the same every time."
+)
 @click.option("--trainer", default="torch", show_default=True, help="Trainer that evaluates.")
 @specs_option
 @json_option

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from muppet_zoo_torch.decode import (
     check_labelled,
     decode,
     num_labels,
-    of_examples,
+    of_example,
     references,
 )
 
@@ -83,16 +82,14 @@ def test_the_best_answer_of_all_windows_is_the_examples(no_answer: bool, found: 
         ("the", 1.0, 1.0),
         ("out", 5.0, 0.0),
     )
-    split: Any = SimpleNamespace(example_starts=np.array([0, 2, 4, 5, 6]))
     slot = HeadSlot(task="t", head="span", level="token", start=0, size=2, no_answer=no_answer)
-    assert of_examples(records[:5], split, slot) == found
-    assert of_examples(records[:4], split, slot) == found[:2]
+    examples = (records[:2], records[2:4], records[4:5])
+    assert [of_example(example, slot) for example in examples] == found
 
 
 def test_other_predictions_are_one_per_example() -> None:
     slot = HeadSlot(task="t", head="classification", level="sentence", start=0, size=2)
-    split: Any = None
-    assert of_examples([1, 0], split, slot) == [1, 0]
+    assert [of_example([1], slot), of_example([0], slot)] == [1, 0]
 
 
 @given(seed=st.integers(0, 2**31), num_tokens=st.integers(1, 80))
@@ -151,7 +148,7 @@ def test_tags_are_one_name_per_scored_word(quickstart_data: Path, zoo: Zoo) -> N
             np.asarray(target)[scored].astype(np.int64)
         )
     found = decode("token_classification", predicted, ROWS, split, slot)
-    wanted = references(split, slot, split.num_examples)
+    wanted = references(split, slot, np.arange(split.num_examples))
     assert found == [wanted[row] for row in ROWS]
     words = [len(words) for words in read_words(zoo)]
     assert [len(tags) for tags in found] == [words[row] for row in ROWS]
@@ -172,7 +169,7 @@ def test_answers_come_from_each_rows_own_context(quickstart_data: Path, zoo: Zoo
     predicted = torch.full((3, int(split.lengths[ROWS].max()) + 2, 2), -1.0)
     for i, (first, last) in enumerate(targets):
         predicted[i, first, 0] = predicted[i, last, 1] = 3.0
-    wanted = references(split, slot, split.num_examples)
+    wanted = references(split, slot, np.arange(split.num_examples))
     assert [[answer.text] for answer in decode("span", predicted, ROWS, split, slot)] == [
         wanted[row] for row in ROWS
     ]
@@ -191,20 +188,20 @@ def test_answers_come_from_each_rows_own_context(quickstart_data: Path, zoo: Zoo
 )
 def test_references(quickstart_data: Path, zoo: Zoo, task: str, of_one: type) -> None:
     split, slot = opened(quickstart_data, zoo, task)
-    found = references(split, slot, 9)
+    found = references(split, slot, np.arange(9))
     assert len(found) == 9
     assert {type(value) for value in found} == {of_one}
-    assert found == references(split, slot, split.num_examples)[:9]
+    assert found == references(split, slot, np.arange(split.num_examples))[:9]
     assert check_labelled(found, slot.head)
     if slot.labels:
-        assert num_labels(split, slot, 9) == len(slot.labels)
+        assert num_labels(split, slot, np.arange(9)) == len(slot.labels)
 
 
 def test_choices_have_as_many_labels_as_the_longest_row_has_options(
     quickstart_data: Path, zoo: Zoo
 ) -> None:
     split, slot = opened(quickstart_data, zoo, "qs_fitting_thing")
-    assert num_labels(split, slot, 20) == max(split.num_sequences[:20]) >= 2
+    assert num_labels(split, slot, np.arange(20)) == max(split.num_sequences[:20]) >= 2
 
 
 @pytest.mark.parametrize(

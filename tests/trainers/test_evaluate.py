@@ -18,6 +18,7 @@ from muppet_zoo_torch.export import load_model
 from muppet_zoo_torch.plan import make_plan
 from muppet_zoo_torch.trainer import TorchTrainer
 
+from muppet_zoo.batches import sample_examples
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import CheckpointError, ShardError, UnknownNameError, UsageError
@@ -129,7 +130,7 @@ def test_predictions_equal_a_naive_evaluation_row_by_row(
             assert predictions == pytest.approx(naive, abs=1e-4)
             continue
         assert predictions == naive, spec.name
-        targets = references(split, slot, split.num_examples)
+        targets = references(split, slot, np.arange(split.num_examples))
         num_labels = len(slot.labels) or int(split.num_sequences.max())
         assert report.scores == score_all(spec.metrics, naive, targets, num_labels=num_labels)
 
@@ -157,7 +158,8 @@ def test_windows_of_an_example_give_one_answer(
     naive = naive_predictions(trained, split, slot)
     for row, answer in zip(split.column("row", np.arange(len(naive))), naive, strict=True):
         of_row.setdefault(row, []).append(answer)
-    expected = [max(answers)[1] for answers in of_row.values()][:max_examples]
+    answers = list(of_row.values())
+    expected = [max(answers[i])[1] for i in sample_examples(20, max_examples)]
     assert seen == [expected]
     assert report.num_examples == len(expected)
 
@@ -231,12 +233,12 @@ def test_two_processes_share_the_rows(
         evaluate._evaluate_task(_Rank(model, 0, parts), spec, scoring)
     evaluate._evaluate_task(_Rank(model, 1, parts), spec, scoring)
     assert not parts[0].keys() & parts[1].keys()
-    assert {*parts[0], *parts[1]} == set(range(21))
+    assert {*parts[0], *parts[1]} == set(sample_examples(split.num_examples, 21).tolist())
     TorchTrainer().evaluate(request_for([spec], max_examples=21))
     assert seen[0] == seen[1]
 
 
-def test_max_examples_takes_the_first_rows(
+def test_max_examples_takes_a_fixed_sample(
     specs: tuple[TaskSpec, ...],
     request_for: Callable[..., EvalRequest],
     monkeypatch: pytest.MonkeyPatch,
@@ -246,7 +248,7 @@ def test_max_examples_takes_the_first_rows(
     for max_examples in (5, 10_000, None):
         reports += TorchTrainer().evaluate(request_for(specs[:1], max_examples=max_examples))
     assert [report.num_examples for report in reports] == [5, 48, 48]
-    assert seen[0] == seen[1][:5]
+    assert seen[0] == [seen[1][i] for i in sample_examples(48, 5)]
     assert seen[1] == seen[2]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,21 +40,14 @@ def decode(
     return _DECODERS[head](predicted, rows, split, slot)
 
 
-def of_examples(records: Sequence[Any], split: BuiltSplit, slot: HeadSlot) -> list[Any]:
-    """One prediction per example, from those of the split's first records in order."""
-    if slot.head != "span":
-        return list(records)
-    starts = split.example_starts
-    starts = starts[starts <= len(records)].tolist()
-    return [
-        _answer(records[first:end], no_answer=slot.no_answer)
-        for first, end in pairwise(starts)
-    ]
+def of_example(records: Sequence[Any], slot: HeadSlot) -> Any:
+    """The prediction of one example, from those of its records: the windows of a long context."""
+    return _answer(records, no_answer=slot.no_answer) if slot.head == "span" else records[0]
 
 
-def references(split: BuiltSplit, slot: HeadSlot, num_examples: int) -> list[Any]:
-    """The targets of the first `num_examples` examples in the same form."""
-    rows = split.example_starts[:num_examples]
+def references(split: BuiltSplit, slot: HeadSlot, examples: NDArray[np.int64]) -> list[Any]:
+    """The targets of these examples in the same form."""
+    rows = split.example_starts[examples]
     if slot.head == "span":
         return split.column("answers", rows)
     targets = split.take(rows).target
@@ -149,10 +141,10 @@ _DECODERS: dict[str, _Decoder] = {
 }
 
 
-def num_labels(split: BuiltSplit, slot: HeadSlot, num_rows: int) -> int:
-    """Size of the label set; for multiple choice the most options of any row."""
+def num_labels(split: BuiltSplit, slot: HeadSlot, examples: NDArray[np.int64]) -> int:
+    """Size of the label set; for multiple choice the most options of any of these examples."""
     if slot.head == "multiple_choice":
-        return int(split.num_sequences[:num_rows].max())
+        return int(split.num_sequences[split.example_starts[examples]].max())
     return len(slot.labels)
 
 

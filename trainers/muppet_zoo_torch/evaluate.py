@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from muppet_zoo.batches import MicroBatch, MicroBatchPlan, collate, eval_plans
+from muppet_zoo.batches import MicroBatch, MicroBatchPlan, collate, eval_plans, sample_examples
 from muppet_zoo.console import ProgressDisplay
 from muppet_zoo.errors import CheckpointError, ShardError, UnknownNameError
 from muppet_zoo.metrics import score_all
@@ -24,7 +25,7 @@ from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import EvalRequest
 from muppet_zoo_torch.batch import to_tensors
 from muppet_zoo_torch.checks import check_data_fits
-from muppet_zoo_torch.decode import check_labelled, decode, num_labels, of_examples, references
+from muppet_zoo_torch.decode import check_labelled, decode, num_labels, of_example, references
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.export import load_model
 from muppet_zoo_torch.model import MultiTaskModel
@@ -65,9 +66,9 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
     split = scoring.splits[spec.name]
     index = [slot.task for slot in engine.model.layout.slots].index(spec.name)
     slot = engine.model.layout.slots[index]
-    num_examples = min(split.num_examples, scoring.max_examples or split.num_examples)
-    num_records = int(split.example_starts[num_examples])
-    targets = references(split, slot, num_examples)
+    examples = sample_examples(split.num_examples, scoring.max_examples)
+    records = [np.arange(*split.example_starts[i : i + 2]) for i in examples]
+    targets = references(split, slot, examples)
     if not (slot.no_answer or check_labelled(targets, slot.head)):
         raise ShardError(
             f"task {spec.name}, split {scoring.split}: its publisher keeps the labels, so it "
@@ -75,9 +76,8 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
         )
     # The plan numbers tasks as the model does; the other entries are never read.
     datas = [split] * len(engine.model.layout.slots)
-    plans = list(
-        eval_plans(split, scoring.tokens_per_micro_batch, task=index, num_rows=num_records)
-    )
+    rows = np.concatenate(records)
+    plans = list(eval_plans(split, scoring.tokens_per_micro_batch, task=index, rows=rows))
     mine: dict[int, Any] = {}
     for first in range(0, len(plans), engine.world_size):
         at = first + engine.rank
@@ -86,13 +86,13 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
         if at < len(plans):
             mine.update(predicted)
     merged = {row: value for part in engine.gather(mine) for row, value in part.items()}
-    predictions = of_examples([merged[row] for row in range(num_records)], split, slot)
+    predictions = [of_example([merged[row] for row in rows], slot) for rows in records]
     return TaskReport(
         task=spec.name,
         split=scoring.split,
-        num_examples=num_examples,
+        num_examples=len(examples),
         scores=score_all(
-            spec.metrics, predictions, targets, num_labels=num_labels(split, slot, num_examples)
+            spec.metrics, predictions, targets, num_labels=num_labels(split, slot, examples)
         ),
         headline=spec.metrics[0],
         step=scoring.step,
