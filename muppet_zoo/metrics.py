@@ -33,10 +33,33 @@ from typing import Any
 from muppet_zoo.errors import MissingExtraError, MuppetZooError, UnknownNameError
 
 MetricFunction = Callable[[list[Any], list[Any], int], float]
+LabelsCheck = Callable[[Sequence[str]], str | None]
 
 
 class ScoreError(MuppetZooError):
     """Predictions and references that cannot be scored."""
+
+
+def _any_labels(labels: Sequence[str]) -> str | None:
+    return None
+
+
+def _two_labels(labels: Sequence[str]) -> str | None:
+    return None if len(labels) == 2 else _not_two_labels(len(labels))
+
+
+def _not_two_labels(number: int) -> str:
+    return f"this is defined for 2 labels and the head has {number}; use macro_f1 or micro_f1"
+
+
+def _entity_tags(labels: Iterable[str]) -> str | None:
+    for label in labels:
+        if label not in ("O", "B", "I", "E", "S") and label[:2] not in ("B-", "I-", "E-", "S-"):
+            return (
+                f"label '{label}' is not an entity tag; allowed: O, and B-TYPE, I-TYPE, E-TYPE or "
+                f"S-TYPE. Use accuracy or macro_f1 for other labels"
+            )
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +67,15 @@ class Metric:
     """One way to score predictions.
 
     `heads` are the head types it suits; `function` maps (predictions, references, num_labels),
-    both lists non-empty and equally long, to a score; `library` is the package that defines it.
+    both lists non-empty and equally long, to a score; `library` is the package that defines it;
+    `labels_problem` says of a head's labels why they cannot be scored, or None.
     """
 
     name: str
     heads: frozenset[str]
     function: MetricFunction
     library: str
+    labels_problem: LabelsCheck = _any_labels
     higher_is_better: bool = True
 
 
@@ -206,9 +231,7 @@ def _accuracy(predictions: list[Any], references: list[Any], num_labels: int) ->
 def _binary_f1(predictions: list[Any], references: list[Any], num_labels: int) -> float:
     """Source: sklearn.metrics.f1_score, average="binary". The last label is the positive class."""
     if num_labels != 2:
-        raise ScoreError(
-            f"this is defined for 2 labels and the head has {num_labels}; use macro_f1 or micro_f1"
-        )
+        raise ScoreError(_not_two_labels(num_labels))
     predicted, expected = _flat(predictions, references, num_labels)
     # No positive label anywhere is 0/0: 0.0, scikit-learn's own default, minus its warning.
     return float(
@@ -309,12 +332,9 @@ def _entity_f1(predictions: list[Any], references: list[Any], num_labels: int) -
     scores are computed so; seqeval's strict IOB2 mode would drop such an entity.
     """
     predicted, expected = _paired_words(predictions, references)
-    for label in sorted({label for rows in (predicted, expected) for row in rows for label in row}):
-        if label not in ("O", "B", "I", "E", "S") and label[:2] not in ("B-", "I-", "E-", "S-"):
-            raise ScoreError(
-                f"label '{label}' is not an entity tag; allowed: O, and B-TYPE, I-TYPE, E-TYPE or "
-                f"S-TYPE. Use accuracy or macro_f1 for other labels"
-            )
+    labels = {label for rows in (predicted, expected) for row in rows for label in row}
+    if problem := _entity_tags(sorted(labels)):
+        raise ScoreError(problem)
     return float(load_library("seqeval.metrics").f1_score(expected, predicted, zero_division=0))
 
 
@@ -345,7 +365,13 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(
         name="accuracy", heads=_ONE_LABEL, function=_accuracy, library="scikit-learn"
     ),
-    "f1": Metric(name="f1", heads=_CLASSES, function=_binary_f1, library="scikit-learn"),
+    "f1": Metric(
+        name="f1",
+        heads=_CLASSES,
+        function=_binary_f1,
+        library="scikit-learn",
+        labels_problem=_two_labels,
+    ),
     "macro_f1": Metric(
         name="macro_f1",
         heads=_LABELS,
@@ -382,7 +408,13 @@ METRICS: dict[str, Metric] = {
     "squad_f1": Metric(
         name="squad_f1", heads=_SPANS, function=partial(_squad, key="f1"), library="torchmetrics"
     ),
-    "entity_f1": Metric(name="entity_f1", heads=_WORDS, function=_entity_f1, library="seqeval"),
+    "entity_f1": Metric(
+        name="entity_f1",
+        heads=_WORDS,
+        function=_entity_f1,
+        library="seqeval",
+        labels_problem=_entity_tags,
+    ),
     "rouge1": Metric(
         name="rouge1", heads=_TEXTS, function=partial(_rouge, kind="rouge1"), library="rouge-score"
     ),

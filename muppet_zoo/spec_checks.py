@@ -6,7 +6,9 @@ faults shows all of them in one go. No data is read; of files only their being t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,14 @@ _KINDS = {
     "text": frozenset({"string", "integer", "number", "boolean", "label"}),
 }
 _WANTED = {"text": "one value", "list": "a list"}
+_DECIMAL = re.compile(r"-?[0-9]{1,19}")
+
+# Where operations name the columns that they write, apart from `into` and the values of `columns`.
+_WRITES: dict[str, tuple[str, ...]] = {
+    "split_at": ("left", "right"),
+    "locate": ("into_answers", "into_starts"),
+    "keep_words": ("into", "into_answers", "into_starts"),
+}
 
 
 class _Problem(NamedTuple):
@@ -41,6 +51,9 @@ def cross_findings(document: Document, schema: SchemaCheck) -> Iterator[Finding]
         *_check_templates(data, schema),
         *_check_source(data, document.path.parent, schema),
         *_check_columns(data, schema),
+        *_check_written(data, schema),
+        *_check_leak(data, schema),
+        *_check_mapped(data, schema),
         *_check_fit(data, schema),
     )
     for problem in problems:
@@ -146,6 +159,8 @@ def _check_columns(data: Mapping[str, Any], schema: SchemaCheck) -> Iterator[_Pr
         is_operation = path[0] == "rows"
         needs = record.needs() if is_operation else record.columns()
         for mention in mentions_of(kind, raw, needs):
+            if raw.get("op") == "pick" and "index" in raw:
+                mention = replace(mention, wanted="list")
             problem = _column_problem(mention, columns)
             if problem:
                 yield _Problem((*path, *mention.path), problem, at_key=mention.at_key)
@@ -187,6 +202,86 @@ def _check_target(head: Mapping[str, Any], columns: Columns) -> Iterator[_Proble
         yield _Problem(("head", key), message)
 
 
+# --- what row operations write ---------------------------------------------------------------
+
+
+def _written(raw: Mapping[str, Any]) -> list[tuple[DataPath, str]]:
+    """The columns that an operation writes, each with its place in the operation."""
+    if raw["op"] in ("rename", "explode"):
+        return [(("columns", old), new) for old, new in raw["columns"].items()]
+    fields = _WRITES.get(raw["op"], ("into",))
+    return [((name,), raw[name]) for name in fields if name in raw]
+
+
+def _check_written(data: Mapping[str, Any], schema: SchemaCheck) -> Iterator[_Problem]:
+    for i, raw in enumerate(data.get("rows", []) if schema.intact("rows") else []):
+        seen: set[str] = set()
+        for path, column in _written(raw):
+            if column in seen:
+                message = f"'{column}' is written twice by this operation; one would be lost"
+                yield _Problem(("rows", i, *path), message)
+            seen.add(column)
+
+
+def _check_leak(data: Mapping[str, Any], schema: SchemaCheck) -> Iterator[_Problem]:
+    """What is to be predicted must not be there to read."""
+    if not schema.intact("inputs") or not schema.intact("head"):
+        return
+    kind, head = FORMATS[data["inputs"]["format"]], data["head"]
+    try:
+        record: Any = record_of(kind, data["inputs"])
+        targets = Template(head["target"]).columns if head["type"] == "generation" else ()
+    except ValueError:  # a malformed template, reported already
+        return
+    read = record.columns()
+    targets = targets or (head.get("target", head.get("answers")),)
+    if not set(targets) <= set(read):
+        return
+    for mention in mentions_of(kind, data["inputs"], read):
+        if mention.column in targets:
+            message = f"'{mention.column}' is what the head predicts; the model would read it"
+            yield _Problem(("inputs", *mention.path), message)
+
+
+def _check_mapped(data: Mapping[str, Any], schema: SchemaCheck) -> Iterator[_Problem]:
+    """Follows the target back to a table that writes it, whose values must be ones it can have."""
+    if not schema.intact("rows") or not schema.intact("head") or "target" not in data["head"]:
+        return
+    head, column = data["head"], data["head"]["target"]
+    dropped: list[Any] = []
+    for i, raw in reversed(list(enumerate(data.get("rows", [])))):
+        if raw["op"] == "drop_where" and raw["column"] == column:
+            dropped += raw["values"]
+        elif raw["op"] == "keep_where" and raw["column"] == column:
+            return
+        elif raw["op"] == "map_values" and raw["column"] == column:
+            for key, value in raw["values"].items():
+                problem = None if value in dropped else _value_problem(head, value)
+                if problem:
+                    yield _Problem(("rows", i, "values", key), problem)
+            return
+        elif raw["op"] == "rename" and column in raw["columns"].values():
+            column = next(old for old, new in raw["columns"].items() if new == column)
+        elif column in [new for _, new in _written(raw)]:
+            return
+
+
+def _value_problem(head: Mapping[str, Any], value: Any) -> str | None:
+    """Why this is no target of a head of classification or regression; others are not decided."""
+    if head["type"] == "classification":
+        labels = head["labels"]
+        if value in labels or (isinstance(value, int) and 0 <= value < len(labels)):
+            return None
+        return f"{value!r} is no label of the head{allowed(str(value), labels)}"
+    if head["type"] == "regression":
+        low, high = head["range"]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and low <= value <= high:
+            return None
+        return f"{value!r} is not in the head's range, {low} to {high}"
+    return None
+
+
 # --- inputs, head and metrics ----------------------------------------------------------------
 
 
@@ -205,6 +300,10 @@ def _check_fit(data: Mapping[str, Any], schema: SchemaCheck) -> Iterator[_Proble
             if name not in suited:
                 message = f"{name} does not score a {kind.type} head; allowed: {', '.join(suited)}"
                 yield _Problem(("metrics", i), message)
+            elif "labels" in data["head"] and schema.intact("head"):
+                problem = METRICS[name].labels_problem(data["head"]["labels"])
+                if problem:
+                    yield _Problem(("metrics", i), f"{name}: {problem}")
     if schema.intact("head"):
         yield from _check_head_values(data["head"])
         if schema.intact("inputs"):
@@ -222,6 +321,10 @@ def _check_head_values(head: Mapping[str, Any]) -> Iterator[_Problem]:
         if other is not label:
             message = f"'{label}' differs from the label '{other}' only in case or spaces"
             yield _Problem(("head", "labels", i), message)
+        # A number in the data is the label at that place; CSV cannot tell it from a label's name.
+        if _DECIMAL.fullmatch(label) and int(label) != i:
+            message = f"'{label}' reads as label number {int(label)}, but is number {i}; name it"
+            yield _Problem(("head", "labels", i), f"{message} with letters")
 
 
 def _check_option_keys(inputs: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[_Problem]:

@@ -266,12 +266,93 @@ def test_columns_are_followed_through_the_operations(tmp_path: Path) -> None:
             "head.max_target_tokens",
             "found 64.0, a whole number is expected",
         ),
+        (
+            {"head": "{type: classification, target: label, labels: [a, b, c]}", "metrics": "[f1]"},
+            "metrics[0]",
+            "f1: this is defined for 2 labels and the head has 3; use macro_f1 or micro_f1",
+        ),
+        (
+            {"inputs": "{format: tokens, tokens: words}", "metrics": "[accuracy, entity_f1]",
+             "head": "{type: token_classification, target: tags, labels: [noun, verb]}",
+             "columns": "{words: strings, tags: labels}"},
+            "metrics[1]",
+            "entity_f1: label 'noun' is not an entity tag; allowed: O, and B-TYPE, I-TYPE, E-TYPE "
+            "or S-TYPE. Use accuracy or macro_f1 for other labels",
+        ),
+        (
+            {"head": '{type: classification, target: label, labels: ["1", "0"]}'},
+            "head.labels[0]",
+            "'1' reads as label number 1, but is number 0; name it with letters",
+        ),
+        (
+            {"rows": "[{op: rename, columns: {first: x, second: x}}]"},
+            "rows[0].columns.second",
+            "'x' is written twice by this operation; one would be lost",
+        ),
+        (
+            {"rows": "[{op: explode, columns: {first: x, second: x}}]"},
+            "rows[0].columns.second",
+            "'x' is written twice by this operation; one would be lost",
+        ),
+        (
+            {"rows": "[{op: split_at, column: first, marker: _, left: x, right: x}]"},
+            "rows[0].right",
+            "'x' is written twice by this operation; one would be lost",
+        ),
+        (
+            {"rows": "[{op: map_values, column: label, values: {1: awful, 2: same}}]"},
+            "rows[0].values.1",
+            "'awful' is no label of the head; allowed: different, same",
+        ),
+        (
+            {"rows": "[{op: map_values, column: old, values: {1: 2, 2: 1}}, "
+             "{op: rename, columns: {old: label}}]",
+             "columns": "{first: string, second: string, old: integer}"},
+            "rows[0].values.1",
+            "2 is no label of the head; allowed: different, same",
+        ),
+        (
+            {"rows": "[{op: map_values, column: label, values: {a: 0, b: 7}}]",
+             "head": "{type: regression, target: label, range: [0, 5]}", "metrics": "[pearson]"},
+            "rows[0].values.b",
+            "7 is not in the head's range, 0 to 5",
+        ),
+        (
+            {"rows": "[{op: pick, column: first, index: 0, into: x}]"},
+            "rows[0].column",
+            "column 'first' is declared as string; a list is expected here",
+        ),
+        (
+            {"inputs": '{format: pair, first: "{first} {label}", second: "{second}"}'},
+            "inputs.first",
+            "'label' is what the head predicts; the model would read it",
+        ),
+        (
+            {"inputs": '{format: text_to_text, text: "Say {first}"}', "metrics": "[rouge1]",
+             "head": '{type: generation, target: "{first}"}'},
+            "inputs.text",
+            "'first' is what the head predicts; the model would read it",
+        ),
     ],
 )  # fmt: skip
 def test_a_finding_of_its_own(
     parts: dict[str, str], field: str, message: str, tmp_path: Path
 ) -> None:
     assert (field, message) in findings_of(tmp_path, **parts)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "[{op: map_values, column: label, values: {a: same, b: 0, c: true}}]",
+        "[{op: map_values, column: label, values: {a: same, b: none}}, "
+        "{op: drop_where, column: label, values: [none]}]",
+        "[{op: map_values, column: label, values: {a: 7}}, "
+        "{op: bin, column: label, bounds: [5], into: label}]",
+    ],
+)
+def test_tables_that_end_in_labels_are_right(rows: str, tmp_path: Path) -> None:
+    assert findings_of(tmp_path, rows=rows) == []
 
 
 def test_faults_in_different_parts_are_found_together(tmp_path: Path) -> None:
