@@ -30,7 +30,7 @@ carved_percent.yaml:10:67: source.splits.validation.percent: found 60, at most 5
 carved_train.yaml:10:19: source.splits.train: rows are carved for validation and test; training takes what is left
 choices_type.yaml:11:64: inputs.choices: found 2, text or a list is expected
 colon_in_text.yaml:15:19: a ':' is not expected here; quote text that holds ': ', or mend the indentation
-column_name.yaml:9:28: source.columns.second text: 'second text' cannot be a name here; a column name is expected: letters, digits and _, with a dot before an inner field
+column_name.yaml:9:28: source.columns.second text: 'second text' cannot be a name here; a column name is expected: letters, digits, _ and -, with a dot before an inner field
 column_renamed_away.yaml:13:50: inputs.second: 'second' is not a column here; allowed: first, label, other
 column_type.yaml:9:20: source.columns.first: found "text"; allowed: string, integer, number, boolean, label, strings, integers, numbers, labels, any
 deeply_nested.yaml:13:29: metrics[0][0]: nested deeper than 20 levels
