@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from muppet_zoo.build_split import SplitPlan, StoppedError, build_split
-from muppet_zoo.errors import MuppetZooError, UsageError
-from muppet_zoo.fingerprints import components_of, fingerprint_of
+from muppet_zoo.errors import MuppetZooError, ShardError, UsageError
+from muppet_zoo.fingerprints import components_of, fingerprint_of, what_changed
+from muppet_zoo.manifests import MANIFEST_NAME, read_manifest
 from muppet_zoo.sources import DigestCache, MissingSplitError, open_rows
 
 if TYPE_CHECKING:
@@ -36,12 +37,16 @@ Status = Literal["built", "reused", "resumed", "absent", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How to build. `jobs` splits are built at a time; `limit` rows are read of each."""
+    """How to build. `jobs` splits are built at a time; `limit` rows are read of each.
+
+    verify: also read what is built already, and make anew what was damaged.
+    """
 
     mirror: Path | None = None
     max_tokens: int = DEFAULT_MAX_TOKENS
     limit: int | None = None
     jobs: int = DEFAULT_JOBS
+    verify: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +145,12 @@ def build(
 def _check_request(out: Path, options: BuildOptions) -> None:
     if options.mirror is not None and not options.mirror.is_dir():
         raise UsageError(f"--mirror {options.mirror}: no such folder")
-    if out.exists() and not out.is_dir():
+    if out.is_file():
         raise UsageError(f"--out {out}: is a file; name a folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be made: {error.strerror or error}") from None
     for name, value in (("limit", options.limit), ("jobs", options.jobs)):
         if value is not None and value < 1:
             raise UsageError(f"--{name} {value}: at least 1 is needed")
@@ -202,12 +211,6 @@ class _Worker:
             outcome = self._outcome(spec, role)
         except UsageError:
             raise
-        except MissingSplitError as error:
-            # Evaluation splits are optional in a mirror; a task without training rows is a mistake.
-            status: Status = "failed" if role.startswith("train") else "absent"
-            outcome = SplitOutcome(
-                task=spec.name, role=role, status=status, why="not in the mirror", error=error
-            )
         except MuppetZooError as error:
             outcome = SplitOutcome(
                 task=spec.name, role=role, status="failed", why=str(error), error=error
@@ -219,7 +222,13 @@ class _Worker:
     def _outcome(self, spec: TaskSpec, role: str) -> SplitOutcome:
         if self.stop.is_set():
             raise StoppedError
-        plan = self._plan(spec, role)
+        try:
+            plan = self._plan(spec, role)
+        except MissingSplitError as error:
+            # Evaluation splits are optional in a mirror; a task without training rows is a mistake.
+            status: Status = "failed" if role.startswith("train") else "absent"
+            why = f"not in the mirror{self._check_left_over(spec, role)}"
+            return SplitOutcome(task=spec.name, role=role, status=status, why=why, error=error)
 
         def report(phase: Literal["waiting", "building"], num_rows: int, row: int) -> None:
             total = plan.source.estimated_rows(row)
@@ -244,13 +253,7 @@ class _Worker:
         source = open_rows(
             spec, role, mirror=options.mirror, limit=options.limit, digests=self._digests
         )
-        components = components_of(
-            spec,
-            role,
-            source=source.digest(),
-            tokenizer=self._tokenizer.digest,
-            options={"max_tokens": options.max_tokens, "limit": options.limit},
-        )
+        components = self._components(spec, role, source.digest())
         return SplitPlan(
             spec=spec,
             role=role,
@@ -260,7 +263,33 @@ class _Worker:
             max_tokens=options.max_tokens,
             components=components,
             fingerprint=fingerprint_of(role, components),
+            verify=options.verify,
         )
+
+    def _components(self, spec: TaskSpec, role: str, source: str) -> dict[str, str]:
+        options = {"max_tokens": self._options.max_tokens, "limit": self._options.limit}
+        return components_of(
+            spec, role, source=source, tokenizer=self._tokenizer.digest, options=options
+        )
+
+    def _check_left_over(self, spec: TaskSpec, role: str) -> str:
+        """Of what an earlier build made of a split that is gone, remove what no longer fits."""
+        folder = self._out / spec.name / role
+        try:
+            manifest = read_manifest(folder)
+            if manifest is None:
+                return ""
+            source = manifest.components.get("source", "")
+            changed = what_changed(manifest, self._components(spec, role, source))
+        except ShardError:
+            changed = "its manifest was damaged"
+        if not changed:
+            return "; the one that was built before is kept"
+        try:
+            (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        except OSError as error:
+            raise ShardError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        return f"; the one that was built before no longer fits: {changed}"
 
     def _tell(self, progress: BuildProgress) -> None:
         with self._progress_lock:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from muppet_zoo.errors import RowError, ShardError, SourceError
-from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.file_tools import sha256_of, write_atomically
 from muppet_zoo.fingerprints import what_changed
 from muppet_zoo.manifests import (
     MANIFEST_NAME,
@@ -55,7 +55,10 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class SplitPlan:
-    """Everything that one split is built from, and the folder it goes to."""
+    """Everything that one split is built from, and the folder it goes to.
+
+    verify: read finished shards again and make those anew whose bytes are not the ones built.
+    """
 
     spec: TaskSpec
     role: str
@@ -65,6 +68,7 @@ class SplitPlan:
     max_tokens: int
     components: dict[str, str]
     fingerprint: str
+    verify: bool = False
 
     def shard_path(self, index: int) -> Path:
         """Where shard number `index` goes."""
@@ -94,16 +98,17 @@ def build_split(plan: SplitPlan, *, report: Report, stop: threading.Event) -> Sp
         StoppedError: `stop` was set.
     """
     complete, why = _find_complete(plan)
-    if complete is not None:
+    if complete is not None and not plan.verify:
         return SplitResult(status="reused", why=why, manifest=complete)
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
         with _locked(plan.folder, report, stop):
-            complete, _ = _find_complete(plan)
+            if plan.verify and (damaged := _remove_damaged(plan)):
+                why = f"{', '.join(damaged)} was damaged"
+            was_complete, (complete, _) = complete is not None, _find_complete(plan)
             if complete is not None:
-                return SplitResult(
-                    status="reused", why="built by another process meanwhile", manifest=complete
-                )
+                why = why if was_complete else "built by another process meanwhile"
+                return SplitResult(status="reused", why=why, manifest=complete)
             return _build_locked(plan, why, report, stop)
     except OSError as error:
         raise ShardError(f"{plan.folder}: cannot be written: {error.strerror or error}") from error
@@ -121,7 +126,7 @@ def _build_locked(plan: SplitPlan, why: str, report: Report, stop: threading.Eve
         why = f"{why}; went on after {len(records)} finished shard{'s' * (len(records) > 1)}"
     status: Literal["built", "resumed"] = "resumed" if records else "built"
     records += _write_shards(plan, encoder, records, report, stop)
-    manifest = _manifest(plan, records)
+    manifest = _manifest(plan, records, plan.tokenizer.vocab_size)
     write_atomically(plan.folder / MANIFEST_NAME, manifest.to_json().encode("utf-8"))
     _remove_others(plan, manifest)
     return SplitResult(status=status, why=why, manifest=manifest)
@@ -143,7 +148,23 @@ def _find_complete(plan: SplitPlan) -> tuple[Manifest | None, str]:
     for shard in manifest.shards:
         if _size(plan.folder / shard.file) != shard.num_bytes:
             return None, f"{shard.file} was missing or cut"
+    # The sidecars say all of it a second time. The tokenizer's size alone they do not, and to ask
+    # the tokenizer for it would load it.
+    size = manifest.tokenizer.vocab_size
+    if manifest != _manifest(plan, _finished_shards(plan), size):
+        return None, "the manifest was damaged"
     return manifest, "unchanged"
+
+
+def _remove_damaged(plan: SplitPlan) -> list[str]:
+    """Remove the planned shards whose bytes are not the ones built; their names."""
+    damaged = []
+    for record in _finished_shards(plan):
+        path = plan.folder / record.shard.file
+        if sha256_of(path) != record.shard.sha256:
+            path.unlink()
+            damaged.append(path.name)
+    return damaged
 
 
 def _finished_shards(plan: SplitPlan) -> list[ShardRecord]:
@@ -356,7 +377,7 @@ def _num_sequences(encoded: EncodedChunk) -> int:
     return len(starts.flatten()) if pa.types.is_list(starts.type) else len(starts)
 
 
-def _manifest(plan: SplitPlan, records: list[ShardRecord]) -> Manifest:
+def _manifest(plan: SplitPlan, records: list[ShardRecord], vocab_size: int) -> Manifest:
     return Manifest(
         **vars(Statistics.merged(record.statistics for record in records)),
         task=plan.spec.name,
@@ -364,7 +385,7 @@ def _manifest(plan: SplitPlan, records: list[ShardRecord]) -> Manifest:
         head=plan.spec.head.type,
         fingerprint=plan.fingerprint,
         components=plan.components,
-        tokenizer=TokenizerInfo(digest=plan.tokenizer.digest, vocab_size=plan.tokenizer.vocab_size),
+        tokenizer=TokenizerInfo(digest=plan.tokenizer.digest, vocab_size=vocab_size),
         max_tokens=plan.max_tokens,
         shards=tuple(record.shard for record in records),
     )

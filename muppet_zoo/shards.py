@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from muppet_zoo.errors import ShardError
 from muppet_zoo.file_tools import flush_folder, sha256_of
+from muppet_zoo.fingerprints import fingerprint_of
 from muppet_zoo.manifests import Manifest, ShardInfo, Statistics, read_manifest
 from muppet_zoo.task_data import Columns
 
@@ -125,6 +126,11 @@ def open_task(data_dir: Path, task: str, role: str) -> BuiltSplit:
             f"task {task}, split {role}: not built in {data_dir} (built: {there or 'none'}); "
             f"run muppet-zoo build {task}"
         )
+    whole = fingerprint_of(manifest.split, manifest.components) == manifest.fingerprint
+    if not whole or (manifest.task, manifest.split) != (task, role):
+        raise ShardError(
+            f"{folder}: its manifest is damaged or another split's; run muppet-zoo build {task}"
+        )
     return BuiltSplit(folder=folder, manifest=manifest)
 
 
@@ -143,7 +149,7 @@ def verify(data_dir: Path, task: str, role: str) -> Manifest:
         elif sha256_of(path) != shard.sha256:
             problems.append(f"{path}: its bytes are not the ones that were built")
     if problems:
-        raise ShardError("\n".join([*problems, f"remove {split.folder} and build {task} again"]))
+        raise ShardError("\n".join([*problems, f"run muppet-zoo build {task} --verify"]))
     return split.manifest
 
 
@@ -311,7 +317,7 @@ def _view(column: Any) -> NDArray[Any]:
 
 
 def _batches(path: Path, shard: ShardInfo) -> Iterator[pa.RecordBatch]:
-    again = "build the task again"
+    again = "build the task again with --verify"
     try:
         if path.stat().st_size != shard.num_bytes:
             raise ShardError(

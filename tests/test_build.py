@@ -235,6 +235,46 @@ def test_damage_is_repaired_to_the_same_bytes(bench: Bench, damage: str) -> None
     assert files_below(bench.out) == whole
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "other"},
+        {"split": "validation"},
+        {"head": "regression"},
+        {"max_tokens": 17},
+        {"num_examples": 99},
+        {"components": {}},
+    ],
+)
+def test_a_manifest_that_says_other_than_its_shards_is_written_anew(
+    bench: Bench, change: dict[str, Any]
+) -> None:
+    bench.add("toy")
+    bench.build()
+    whole = files_below(bench.out)
+    path = bench.out / "toy/train/manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    (outcome,) = [o for o in bench.build().outcomes if o.role == "train"]
+    assert outcome.status == "resumed"
+    assert files_below(bench.out) == whole
+
+
+def test_verify_finds_and_mends_changed_bytes(bench: Bench) -> None:
+    bench.add("toy")
+    bench.build()
+    whole = files_below(bench.out)
+    shard = bench.out / "toy/train" / bench.manifest("toy").shards[1].file
+    raw = bytearray(shard.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    shard.write_bytes(raw)
+    assert told(bench.build())["toy/train"] == "reused: unchanged"
+    done = told(bench.build(verify=True))
+    damaged = f"{shard.name} was damaged; went on after 1 finished shard"
+    assert done == {"toy/train": f"resumed: {damaged}", "toy/validation": "reused: unchanged"}
+    assert files_below(bench.out) == whole
+    assert set(told(bench.build(verify=True)).values()) == {"reused: unchanged"}
+
+
 def test_going_back_to_an_earlier_spec_after_a_failure_is_cheap(bench: Bench) -> None:
     bench.add("toy")
     bench.build()
@@ -482,6 +522,19 @@ def test_evaluation_splits_may_be_absent_from_a_mirror(bench: Bench) -> None:
     assert "no file for split 'train'" in str(errors[0])
 
 
+def test_a_split_that_left_the_mirror_is_kept_while_it_fits(bench: Bench) -> None:
+    bench.add("toy")
+    bench.build()
+    (bench.mirror / "toy/validation.jsonl").unlink()
+    kept = "absent: not in the mirror; the one that was built before is kept"
+    assert told(bench.build())["toy/validation"] == kept
+    assert bench.manifest("toy", "validation").num_examples == 25
+    gone = "no longer fits: options changed: max_tokens 16 -> 12"
+    assert told(bench.build(max_tokens=12))["toy/validation"].endswith(gone)
+    assert not (bench.out / "toy/validation/manifest.json").exists()
+    assert told(bench.build(max_tokens=12))["toy/validation"] == "absent: not in the mirror"
+
+
 def test_a_task_that_a_mirror_lacks_altogether_is_an_error(bench: Bench) -> None:
     bench.add("toy")
     bench.data["toy"]["source"]["splits"] = {"validation": "other", "test": "another"}
@@ -514,6 +567,9 @@ def test_wrong_requests_are_refused_before_any_work(bench: Bench) -> None:
     bench.out = bench.folder / "file"
     bench.out.write_text("a file")
     with pytest.raises(UsageError, match="is a file; name a folder"):
+        bench.build()
+    bench.out = bench.folder / "file/inside"
+    with pytest.raises(UsageError, match="cannot be made: Not a directory"):
         bench.build()
 
 

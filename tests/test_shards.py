@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,19 @@ def test_what_is_not_built_says_what_is(tmp_path: Path, tokenizer: TokenizerSour
     built(tmp_path, "single", random_rows("single", 5), tokenizer)
     with pytest.raises(ShardError, match=r"split test: not built in .* \(built: train\)"):
         open_task(tmp_path / "out", "toy", "test")
+
+
+@pytest.mark.parametrize(
+    "change", [{"task": "other"}, {"split": "test"}, {"components": {}}, {"fingerprint": "0" * 64}]
+)
+def test_a_manifest_of_another_split_is_refused(
+    tmp_path: Path, tokenizer: TokenizerSource, change: dict[str, Any]
+) -> None:
+    _, split = built(tmp_path, "single", random_rows("single", 5), tokenizer)
+    path = split.folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ShardError, match="its manifest is damaged or another split's"):
+        open_task(tmp_path / "out", "toy", "train")
 
 
 def test_damaged_shards_are_found(tmp_path: Path, tokenizer: TokenizerSource) -> None:

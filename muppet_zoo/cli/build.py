@@ -42,6 +42,9 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--jobs", type=click.IntRange(min=1), default=2, show_default=True,
     help="Splits built at a time; the shards do not depend on it.",
 )  # fmt: skip
+@click.option(
+    "--verify", is_flag=True, help="Read what is built already, and make anew what is damaged."
+)
 @specs_option
 @json_option
 def command(
@@ -53,6 +56,7 @@ def command(
     max_tokens: int,
     limit: int | None,
     jobs: int,
+    verify: bool,
     spec_dirs: tuple[Path, ...],
     as_json: bool,
 ) -> int:
@@ -66,7 +70,9 @@ def command(
     from muppet_zoo.encode import open_tokenizer
 
     specs = _chosen_specs(tasks, mixture, spec_dirs)
-    options = BuildOptions(mirror=mirror, max_tokens=max_tokens, limit=limit, jobs=jobs)
+    options = BuildOptions(
+        mirror=mirror, max_tokens=max_tokens, limit=limit, jobs=jobs, verify=verify
+    )
     start = time.monotonic()
     with ExitStack() as stack:
         lines = _Lines(stack.enter_context(progress(quiet=as_json)))

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muppet_zoo.batches import Batcher
+from muppet_zoo.console import note
 from muppet_zoo.errors import ShardError, UnknownNameError, UsageError
 from muppet_zoo.fingerprints import spec_digest
 from muppet_zoo.model_folder import HeadLayout, lay_out
 from muppet_zoo.order import Order, quotas
 from muppet_zoo.run import Run
-from muppet_zoo.shards import BuiltSplit, open_task
+from muppet_zoo.shards import BuiltSplit, open_task, verify
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import TrainRequest
+
+# Counting the steps of so many takes tens of seconds.
+_MANY_EXAMPLES = 50_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,10 @@ def make_plan(request: TrainRequest) -> Plan:
         num_steps, stop = run.schedule.steps, None
     else:
         epochs = run.schedule.epochs or 1.0
-        num_steps, stop = batcher.num_steps(epochs), batcher.num_examples(epochs)
+        stop = batcher.num_examples(epochs)
+        if stop > _MANY_EXAMPLES:
+            note(f"counting the steps of {stop:,} examples; schedule.steps needs no counting")
+        num_steps = batcher.num_steps(epochs)
     _check_evaluation_split(run.evaluation.split, request.tasks)
     scored = [s for s in request.tasks if has_split(run.data, s.name, run.evaluation.split)]
     evaluation = open_splits(run.data, scored, run.evaluation.split)
@@ -92,7 +99,8 @@ def open_splits(data: Path, specs: Sequence[TaskSpec], role: str) -> tuple[Built
 
     Raises:
         UsageError: there is no such folder.
-        ShardError: a split is not built, not labelled, or does not belong to the others.
+        ShardError: a split is not built, damaged, not labelled, or does not belong to the
+            others.
     """
     if not data.is_dir():
         raise UsageError(f"no such data folder: {data}; make it with muppet-zoo build --out {data}")
@@ -109,6 +117,8 @@ def open_splits(data: Path, specs: Sequence[TaskSpec], role: str) -> tuple[Built
                 f"task {spec.name}, split {role}: its publisher keeps the labels, so it can "
                 f"neither be trained on nor scored; use a split with labels"
             )
+    for spec in specs:
+        verify(data, spec.name, role)  # a damaged token id trains without a word
     check_one_tokenizer(splits)
     return splits
 
