@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from muppet_zoo.errors import SourceError
@@ -70,6 +71,11 @@ class HubRows:
 
     @cached_property
     def _dataset(self) -> Any:
+        if Path(str(self.source.hub)).exists():
+            raise SourceError(
+                f"{self.where}: '{self.source.hub}' is also here, in {Path.cwd()}, and the library "
+                f"would read that instead; run this in another folder, or give files with --mirror"
+            )
         try:
             import datasets
 

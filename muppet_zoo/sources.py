@@ -185,7 +185,7 @@ class FileRows:
     path: Path
     columns: Mapping[str, str]
     digests: DigestCache
-    _seen: tuple[int, int] | None = None
+    _seen: list[int] | None = None
 
     @property
     def where(self) -> str:
@@ -210,9 +210,10 @@ class FileRows:
             raise SourceError(f"{self.path}: was changed while it was read; build again")
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> list[int]:
+    """What differs after a change, even one that keeps the size and sets the time back."""
     stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns]
 
 
 def _spec_file(spec: TaskSpec, split: str) -> Path:
@@ -263,7 +264,7 @@ def _listing(folder: Path) -> str:
 
 
 class DigestCache:
-    """SHA-256 of files, remembered by resolved path, size and time of change.
+    """SHA-256 of files, remembered by resolved path, size, inode and times of change.
 
     It makes a build that has nothing to do instant, however big the mirror. It is only a memory:
     a damaged or missing file costs one more reading, and two processes may overwrite each other's
@@ -277,14 +278,14 @@ class DigestCache:
     def sha256(self, file: Path) -> str:
         """Hex SHA-256 of the file's bytes."""
         file = file.resolve()
-        size, changed_ns = _stamp(file)
+        stamp = _stamp(file)
         known = self._entries.get(str(file))
-        if known is not None and known[:2] == [size, changed_ns]:
-            return str(known[2])
+        if known is not None and known[:-1] == stamp:
+            return str(known[-1])
         digest = sha256_of(file)
-        settled = time.time_ns() - changed_ns > _SETTLED_NS
-        if settled and (size, changed_ns) == _stamp(file):
-            self._remember(str(file), [size, changed_ns, digest])
+        settled = time.time_ns() - stamp[1] > _SETTLED_NS
+        if settled and stamp == _stamp(file):
+            self._remember(str(file), [*stamp, digest])
         return digest
 
     @cached_property
@@ -306,12 +307,15 @@ class DigestCache:
             if self._path is None:
                 return
             merged = {**self._load(), **self._entries}
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, json.dumps(merged, indent=0, sort_keys=True).encode())
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(self._path, json.dumps(merged, indent=0, sort_keys=True).encode())
+            except OSError:
+                return  # what cannot be kept costs one more reading
 
 
 def _is_entry(value: Any) -> bool:
     match value:
-        case [int(), int(), str(digest)]:
+        case [int(), int(), int(), int(), str(digest)]:
             return len(digest) == 64
     return False

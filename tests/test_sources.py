@@ -214,6 +214,24 @@ def test_digests_are_remembered_until_the_file_changes(
     assert len(read) == 1
 
 
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
+    file, cache = tmp_path / "a", tmp_path / ".digests.json"
+    file.write_text("one")
+    settled(file)
+    first, before = DigestCache(cache).sha256(file), file.stat()
+    file.write_text("two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert DigestCache(cache).sha256(file) != first
+
+
+def test_a_memory_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("one")
+    settled(file)
+    expected = DigestCache(None).sha256(file)
+    assert DigestCache(file / "inside" / ".digests.json").sha256(file) == expected
+
+
 def test_a_file_written_just_now_is_not_remembered(tmp_path: Path) -> None:
     file, cache = tmp_path / "a", tmp_path / ".digests.json"
     file.write_text("one")
@@ -323,6 +341,18 @@ def test_an_unreachable_hub_says_what_was_tried_and_what_else_there_is(
     )
     source = open_rows(task(tmp_path, revision="b" * 40), "train")
     expect_source_error(lambda: list(source.rows()), "scripts are no longer supported", "--mirror")
+
+
+def test_a_folder_with_the_datasets_name_is_not_read_instead(
+    tmp_path: Path, hub: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nobody/nothing").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    source = open_rows(task(tmp_path), "train")
+    expect_source_error(
+        lambda: list(source.rows()), "'nobody/nothing' is also here, in", "--mirror"
+    )
+    assert hub == []
 
 
 def test_a_hub_dataset_without_the_specs_columns(tmp_path: Path, hub: list[dict[str, Any]]) -> None:
