@@ -220,7 +220,7 @@ def write_comparison_html(
     environment.filters["score"] = lambda value: "n/a" if value is None else f"{value:.4f}"
     environment.filters["signed"] = lambda value: "n/a" if value is None else f"{value:+.4f}"
     page = environment.from_string(_PAGE).render(
-        title=title, rows=rows, notes=notes, figure=_bars_svg(rows) if rows else ""
+        title=title, rows=rows, notes=notes, figure=comparison_svg(rows) if rows else ""
     )
     write_atomically(path, page.encode())
 
@@ -311,7 +311,7 @@ _ROW_INCHES, _BARS_INCHES = 0.45, 5.0
 _LETTER_INCHES = 0.1
 
 
-def _bars_svg(rows: Sequence[ComparisonRow]) -> str:
+def comparison_svg(rows: Sequence[ComparisonRow]) -> str:
     """Two horizontal bars per row, as an SVG element."""
     style = load_library("matplotlib.style")
     figure_class: Any = load_library("matplotlib.figure").Figure

@@ -26,6 +26,7 @@ from muppet_zoo.results import (
     MeanInterval,
     TaskReport,
     compare,
+    comparison_svg,
     mean_and_interval,
     read_reports,
     write_comparison_html,
@@ -157,15 +158,15 @@ def _save(out: Path, result: Result, verdict: str) -> None:
         "There is one pre-finetuned encoder: its own share of chance is not in the interval.",
         "All other tasks: before the first step of pre-finetuning, and after its last.",
     ]
-    write_comparison_html(
-        ROOT / out / "report.html", "muppet-zoo quickstart", [*target, *mixture], notes
-    )
+    rows = [*target, *mixture]
+    write_comparison_html(ROOT / out / "report.html", "muppet-zoo quickstart", rows, notes)
+    (ROOT / out / "report.svg").write_text(comparison_svg(rows), "utf-8")
     record = {
         "target": TARGET,
         "scores": {arm: result.scores(arm) for arm in ARMS},
         "means": {arm: asdict(mean_and_interval(result.scores(arm))) for arm in ARMS},
         "gain": asdict(result.gain()),
-        "comparison": [asdict(row) for row in (*target, *mixture)],
+        "comparison": [asdict(row) for row in rows],
     }
     (ROOT / out / "report.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 
