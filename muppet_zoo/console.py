@@ -32,7 +32,7 @@ def _terminal() -> Console | None:
         return None
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     return console if console.is_terminal else None
 
 
@@ -40,7 +40,7 @@ def _terminal() -> Console | None:
 def _stderr() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:

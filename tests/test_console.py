@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from muppet_zoo import console
-from muppet_zoo.console import plural, print_table
+from muppet_zoo.console import plural, print_error, print_table
+from muppet_zoo.errors import Finding, SpecError
 
 ROWS: list[dict[str, Any]] = [
     {"task": "cola", "num_rows": 1234, "score": 0.5, "about": "whether a sentence is accepted"},
@@ -75,3 +77,13 @@ def test_an_empty_table_is_its_title(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_plural() -> None:
     assert [plural(count, "task") for count in (0, 1, 2000)] == ["0 tasks", "1 task", "2,000 tasks"]
+
+
+def test_a_line_number_stays_a_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rich would read :100: as the name of an emoji."""
+    monkeypatch.setattr(console, "_stderr", console._stderr.__wrapped__)  # not one of another test
+    finding = Finding(path=Path("x.yaml"), line=100, column=1, field="name", message="found 1")
+    print_error(SpecError([finding]))
+    assert capsys.readouterr().err == "x.yaml:100:1: name: found 1\n"
