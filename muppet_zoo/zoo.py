@@ -8,6 +8,7 @@ just vanishes from the list.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata, resources
@@ -17,7 +18,8 @@ from typing import Any, TypeVar
 from muppet_zoo.errors import Finding, SourceError, SpecError, UnknownNameError, UsageError, suggest
 from muppet_zoo.mixture import Mixture, build_mixture, parse_mixture
 from muppet_zoo.spec import TaskSpec, build_task_spec, parse_task_spec
-from muppet_zoo.spec_index import recall, remember
+from muppet_zoo.spec_index import recall, remember, stamp_of
+from muppet_zoo.validation import schema_findings
 from muppet_zoo.yaml_reader import Document, read_yaml
 
 PACKS = "muppet_zoo.task_packs"
@@ -86,18 +88,21 @@ def load_zoo(extra: Iterable[Path] = ()) -> Zoo:
         SpecError: with all findings of all files.
     """
     files = find_files(spec_folders(extra))
-    if (remembered := recall(files)) is not None:
+    stamp = stamp_of(files)  # before they are read: a change meanwhile is read again next time
+    if (remembered := recall(files, stamp)) is not None:
         return _zoo_of(remembered)
     reading = _read(files)
     if reading.findings:
         raise SpecError(reading.findings)
-    remember(files, {path: document.data for path, document in reading.documents.items()})
+    data = {path: document.data for path, document in reading.documents.items()}
+    remember(files, stamp, data)
     return Zoo(tasks=reading.tasks, mixtures=reading.mixtures)
 
 
 def _zoo_of(checked: Mapping[Path, Any]) -> Zoo:
     """The zoo of files that were found right before."""
     documents = [Document(path=path, data=data) for path, data in checked.items()]
+    documents = [document for document in documents if not is_run(document)]
     specs = [build_task_spec(document) for document in documents if not is_mixture(document)]
     mixtures = [build_mixture(document) for document in documents if is_mixture(document)]
     return Zoo(
@@ -132,12 +137,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            files += sorted(
-                file
-                for file in (*path.rglob("*.yaml"), *path.rglob("*.yml"))
-                if not any(part.startswith(".") for part in file.relative_to(path).parts)
-                and not file.is_dir()
-            )
+            files += sorted(_files_below(path))
         elif path.exists():
             files.append(path)
         else:
@@ -148,13 +148,28 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return list(unique.values())
 
 
+def _files_below(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        # What cannot be looked into must not pass for checked.
+        reason = error.strerror or error
+        raise UsageError(f"{error.filename}: cannot be looked into: {reason}") from None
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.endswith((".yaml", ".yml")) and not name.startswith("."):
+                yield Path(parent) / name
+
+
 def _read(files: Sequence[Path]) -> _Reading:
     reading = _Reading()
     known_tasks: set[str] = set()
     for file in files:
         try:
             document = reading.documents[file] = read_yaml(file)
-            if is_mixture(document):
+            if is_run(document):
+                reading.findings += schema_findings(document, "run")
+            elif is_mixture(document):
                 _add(reading.mixtures, parse_mixture(document), "mixture", document)
             else:
                 # Known also when broken: that is one finding here, not one more in each mixture.
@@ -174,6 +189,11 @@ def _read(files: Sequence[Path]) -> _Reading:
 def is_mixture(document: Document) -> bool:
     """Whether this file is meant to be a mixture; else it is a task spec."""
     return "mixture_version" in document.data or document.path.parent.name == MIXTURE_FOLDER
+
+
+def is_run(document: Document) -> bool:
+    """Whether this file describes a training run; it is checked and joins no zoo."""
+    return "run_version" in document.data
 
 
 def _add(known: dict[str, Named], new: Named, kind: str, document: Document) -> None:

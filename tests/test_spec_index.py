@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from muppet_zoo import zoo
 from muppet_zoo.errors import SpecError
-from muppet_zoo.spec_index import recall, remember
+from muppet_zoo.spec_index import recall, remember, stamp_of
+from muppet_zoo.yaml_reader import Document
 from muppet_zoo.zoo import find_files, load_zoo, shipped_specs
 
 
@@ -67,6 +69,38 @@ def test_any_change_is_seen(specs: Path, change: str) -> None:
         assert "mine" not in load_zoo([specs]).mixtures
 
 
+def test_a_change_that_keeps_size_and_time_is_seen(specs: Path) -> None:
+    load_zoo([specs])
+    mixture, before = specs / "mixtures/mine.yaml", (specs / "mixtures/mine.yaml").stat()
+    mixture.write_text(mixture.read_text().replace("Two tasks", "Too tasks"))
+    os.utime(mixture, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert load_zoo([specs]).mixture("mine").description == "Too tasks."
+
+
+def test_a_change_while_files_are_read_is_seen(
+    specs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture = specs / "mixtures/mine.yaml"
+    real = zoo.read_yaml
+
+    def read_then_change(path: Path) -> Document:
+        document = real(path)
+        if path == mixture:
+            mixture.write_text(mixture.read_text().replace("Two tasks", "Too tasks"))
+        return document
+
+    monkeypatch.setattr(zoo, "read_yaml", read_then_change)
+    assert load_zoo([specs]).mixture("mine").description == "Two tasks."
+    assert load_zoo([specs]).mixture("mine").description == "Too tasks."
+
+
+def test_a_file_that_is_gone_meanwhile_is_no_traceback(specs: Path) -> None:
+    assert stamp_of([specs / "gone.yaml"]) is None
+    (specs / "gone.yaml").symlink_to("nothing")
+    with pytest.raises(SpecError, match="No such file"):
+        load_zoo([specs])
+
+
 def test_findings_are_never_remembered(specs: Path) -> None:
     (specs / "broken.yaml").write_text("- a list")
     for _ in range(2):
@@ -86,6 +120,6 @@ def test_a_damaged_index_is_no_obstacle(specs: Path, cache: Path, damage: bytes)
 def test_a_home_that_cannot_be_written(specs: Path, cache: Path) -> None:
     cache.write_text("a file where the folder should be")
     files = find_files([specs])
-    remember(files, {})
-    assert recall(files) is None
+    remember(files, stamp_of(files), {})
+    assert recall(files, stamp_of(files)) is None
     assert "my_cola" in load_zoo([specs]).tasks

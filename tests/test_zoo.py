@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,35 @@ def test_find_files_takes_files_and_folders_once_and_in_order(tmp_path: Path) ->
     ]
     with pytest.raises(UsageError, match="no such file or folder: "):
         find_files([tmp_path / "nothing"])
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path: str) -> Any:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UsageError, match="closed: cannot be looked into: Permission denied"):
+        find_files([tmp_path])
+
+
+def test_a_run_is_checked_and_joins_no_zoo(tmp_path: Path) -> None:
+    write_spec(tmp_path, "one")
+    run = tmp_path / "run.yaml"
+    text = "run_version: 1\ndata: data\ntask: one\nmodel: {encoder: enc}\nschedule: {steps: 1}\n"
+    run.write_text(text)
+    assert validate_paths([tmp_path]) == (2, [])
+    for _ in range(2):  # read, then remembered
+        assert "one" in load_zoo([tmp_path]).tasks
+    run.write_text(text + "sede: 1\n")
+    _, findings = validate_paths([run])
+    assert [f.message for f in findings] == ["unknown key 'sede'; did you mean 'seed' or 'schedule'?"]
 
 
 def test_nothing_to_validate_is_a_wrong_request(tmp_path: Path) -> None:
