@@ -62,6 +62,16 @@ class TokenizerSource:
 
 def open_tokenizer(name_or_dir: str) -> TokenizerSource:
     """The tokenizer in a folder (its `tokenizer.json`), in a file, or of a model on the hub."""
+    try:
+        path = _tokenizer_file(name_or_dir)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        where = error.filename or name_or_dir
+        raise UsageError(f"{where}: cannot be read: {error.strerror or error}") from None
+    return TokenizerSource(name=name_or_dir, path=path, digest=digest)
+
+
+def _tokenizer_file(name_or_dir: str) -> Path:
     path = Path(name_or_dir)
     if path.is_dir():
         path = path / "tokenizer.json"
@@ -72,8 +82,7 @@ def open_tokenizer(name_or_dir: str) -> TokenizerSource:
                 f"AutoTokenizer.from_pretrained(…).save_pretrained(DIR)) or a model name on the hub"
             )
         path = _download(name_or_dir)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TokenizerSource(name=name_or_dir, path=path, digest=digest)
+    return path
 
 
 def _download(name: str) -> Path:

@@ -418,3 +418,16 @@ def test_a_damaged_tokenizer_is_explained(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(UsageError, match=r"tokenizer\.json cannot be read as a tokenizer: "):
         open_tokenizer(str(tmp_path)).load()
+
+
+def test_a_tokenizer_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UsageError, match=r"tokenizer\.json: cannot be read: Permission denied"):
+        open_tokenizer(str(tmp_path))
