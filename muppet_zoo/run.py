@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from muppet_zoo.batches import Batching
-from muppet_zoo.errors import Finding, SpecError, UsageError, suggest
+from muppet_zoo.errors import SpecError, UsageError, suggest
 from muppet_zoo.validation import load_schema, schema_findings
 from muppet_zoo.yaml_reader import Document, parse_scalar, read_yaml
 
@@ -106,9 +106,11 @@ def read_run(path: Path, changes: Sequence[str] = ()) -> Run:
     Paths in the file are relative to it; paths in a change are relative to the working directory.
 
     Raises:
-        SpecError: with every finding in the file, or in the changes.
-        UsageError: for a change that is not of the form key=value.
+        SpecError: with every finding in the file.
+        UsageError: there is no such file, or a change is wrong.
     """
+    if not path.is_file():
+        raise UsageError(f"no such run file: {path}" + (" (a folder)" if path.is_dir() else ""))
     document = read_yaml(path)
     if findings := schema_findings(document, "run"):
         raise SpecError(findings)
@@ -196,12 +198,9 @@ def _changed(data: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
             )
         _set(data, key.split("."), text)
     document = Document(path=Path("--set"), data=data)
-    findings = schema_findings(document, "run")
-    if findings:
-        raise SpecError(
-            Finding(path=Path("--set"), line=1, column=1, field=f.field, message=f.message)
-            for f in findings
-        )
+    if findings := schema_findings(document, "run"):
+        # The command line has no lines and columns to point at.
+        raise UsageError("\n".join(sorted(f"--set: {f.field}: {f.message}" for f in findings)))
     keys = {change.partition("=")[0] for change in changes}
     if "data" in keys:
         data["data"] = _resolved(data["data"], Path.cwd())
