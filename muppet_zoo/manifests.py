@@ -118,7 +118,7 @@ class _Record:
             ShardError: when anything is missing, unknown, or of another type.
         """
         try:
-            record = _decode(cls, json.loads(text), "")
+            record = decode(cls, json.loads(text))
         except (ValueError, RecursionError) as error:
             raise ShardError(f"{where}: damaged: {error}; build it again") from None
         return typing.cast("Self", record)
@@ -175,20 +175,29 @@ def read_manifest(folder: Path) -> Manifest | None:
 # --- strict decoding -------------------------------------------------------------------------
 
 
-def _decode(hint: Any, value: Any, where: str) -> Any:
+def decode(hint: Any, value: Any, where: str = "") -> Any:
+    """Plain data as a record of the dataclass `hint`; whole numbers are never negative.
+
+    Raises:
+        ValueError: anything is missing, unknown, or of another type, and at which place.
+    """
     if dataclasses.is_dataclass(hint):
         return _decode_record(hint, value, where)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         items = _expect(list, value, where)
-        return tuple(_decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(items))
+        if arguments[-1] is not ... and len(items) != len(arguments):
+            raise ValueError(f"{where}: {len(arguments)} values expected, found {items!r:.60}")
+        return tuple(decode(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(items))
     if origin is dict:
         return {
-            _decode_key(arguments[0], key, where): _decode(arguments[1], item, f"{where}.{key}")
+            _decode_key(arguments[0], key, where): decode(arguments[1], item, f"{where}.{key}")
             for key, item in _expect(dict, value, where).items()
         }
     if origin is types.UnionType:
-        return None if value is None else _decode(arguments[0], value, where)
+        return None if value is None else decode(arguments[0], value, where)
+    if hint is float and type(value) is int:
+        return float(value)
     found = _expect(hint, value, where)
     if hint is int and found < 0:
         raise ValueError(f"{where}: {found} is negative")
@@ -203,7 +212,7 @@ def _decode_record(hint: Any, value: Any, where: str) -> Any:
         odd = ", ".join(sorted(data.keys() ^ names))
         raise ValueError(f"{where or 'the file'}: missing or unknown: {odd}")
     prefix = f"{where}." if where else ""
-    return hint(**{name: _decode(hints[name], data[name], prefix + name) for name in names})
+    return hint(**{name: decode(hints[name], data[name], prefix + name) for name in names})
 
 
 def _decode_key(hint: Any, key: str, where: str) -> Any:

@@ -15,7 +15,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from muppet_zoo.errors import CheckpointError, NotTrainableError
 from muppet_zoo.file_tools import write_atomically
@@ -27,6 +26,7 @@ from muppet_zoo.heads import (
     Regression,
     TokenClassification,
 )
+from muppet_zoo.manifests import decode
 from muppet_zoo.spans import Span
 from muppet_zoo.spec import TaskSpec
 
@@ -38,6 +38,7 @@ CHECKPOINTS_FOLDER = "checkpoints"
 
 SENTENCE_HEADS = (Classification, MultiLabel, Regression, MultipleChoice)
 TOKEN_HEADS = (TokenClassification, Span)
+POOLINGS = ("first", "mean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +69,19 @@ class HeadLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFolder:
-    """What heads.json says."""
-
-    path: Path
+class _Description:
     layout: HeadLayout
     pooling: str
     dropout: float
     step: int
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFolder(_Description):
+    """What heads.json says, and where it lies."""
+
+    path: Path
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -155,15 +160,27 @@ def find_model(path: Path) -> ModelFolder:
 
 def _read(folder: Path) -> ModelFolder:
     try:
-        data: dict[str, Any] = json.loads((folder / LAYOUT_FILE).read_text("utf-8"))
-        layout = data.pop("layout")
-        slots = tuple(
-            HeadSlot(
-                **{**slot, "labels": tuple(slot["labels"]),
-                   "range": None if slot["range"] is None else (slot["range"][0], slot["range"][1])}
+        data = json.loads((folder / LAYOUT_FILE).read_text("utf-8"))
+        described: _Description = decode(_Description, data)
+        _check(described)
+    except OSError as error:
+        raise CheckpointError(f"{folder / LAYOUT_FILE} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder / LAYOUT_FILE} is damaged: {error}") from error
+    return ModelFolder(path=folder, **vars(described))
+
+
+def _check(described: _Description) -> None:
+    if described.pooling not in POOLINGS:
+        raise ValueError(f"pooling: '{described.pooling}' is none of {', '.join(POOLINGS)}")
+    levels = {head.type: "sentence" for head in SENTENCE_HEADS}
+    levels |= {head.type: "token" for head in TOKEN_HEADS}
+    layout = described.layout
+    widths = {"sentence": layout.num_sentence_columns, "token": layout.num_token_columns}
+    for slot in layout.slots:
+        if slot.level != levels.get(slot.head):
+            raise ValueError(f"{slot.task}: no '{slot.head}' head reads the level '{slot.level}'")
+        if not 1 <= slot.size <= widths[slot.level] - slot.start:
+            raise ValueError(
+                f"{slot.task}: {slot.size} columns from {slot.start} of {widths[slot.level]}"
             )
-            for slot in layout.pop("slots")
-        )  # fmt: skip
-        return ModelFolder(path=folder, layout=HeadLayout(slots=slots, **layout), **data)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder / LAYOUT_FILE} is damaged: {error!r}") from error

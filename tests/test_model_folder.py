@@ -186,6 +186,17 @@ def _set(key: str, value: Any) -> Any:
         lambda data: data["layout"]["slots"][0].update(range=[1]),
         lambda data: data["layout"]["slots"].append("task"),
         lambda data: data["layout"].pop("num_token_columns"),
+        _set("pooling", "median"),
+        _set("step", None),
+        _set("seed", "3"),
+        _set("dropout", True),
+        lambda data: data["layout"]["slots"][0].update(size=0),
+        lambda data: data["layout"]["slots"][0].update(start=99),
+        lambda data: data["layout"]["slots"][0].update(start="0"),
+        lambda data: data["layout"]["slots"][0].update(labels="abc"),
+        lambda data: data["layout"]["slots"][0].update(level="token"),
+        lambda data: data["layout"]["slots"][0].update(head="tail"),
+        lambda data: data["layout"]["slots"][0].update(head=[]),
     ],
 )
 def test_a_damaged_layout_is_an_error_of_the_checkpoint(model: ModelFolder, damage: Any) -> None:
@@ -202,4 +213,15 @@ def test_a_damaged_layout_is_an_error_of_the_checkpoint(model: ModelFolder, dama
 def test_a_layout_that_is_no_json_object(model: ModelFolder, content: bytes) -> None:
     (model.path / LAYOUT_FILE).write_bytes(content)
     with pytest.raises(CheckpointError, match=r"heads\.json is damaged: "):
+        find_model(model.path)
+
+
+def test_a_layout_that_cannot_be_read(model: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_layout(model)
+
+    def refuse(*arguments: Any) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(CheckpointError, match=r"heads\.json cannot be read: Permission denied"):
         find_model(model.path)
