@@ -150,3 +150,18 @@ def test_a_free_port_can_be_used() -> None:
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", free_port()))
+
+
+def test_a_rank_that_cannot_be_started_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: object) -> subprocess.Popen[bytes]:
+        if started:
+            raise OSError("too many processes")
+        started.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        return started[0]
+
+    monkeypatch.setattr(launch, "_start", start)
+    with pytest.raises(OSError, match="too many"):
+        run_ranks("rank_program", [], 2)
+    assert started[0].poll() is not None

@@ -51,11 +51,10 @@ def run_ranks(module: str, arguments: Sequence[str], world_size: int) -> None:
         UsageError: the same, when the process found the request itself wrong.
     """
     port = free_port()
-    ranks = [
-        _start(module, arguments, rank_environment(rank, world_size, port))
-        for rank in range(world_size)
-    ]
+    ranks: list[subprocess.Popen[bytes]] = []
     try:
+        for rank in range(world_size):
+            ranks.append(_start(module, arguments, rank_environment(rank, world_size, port)))
         failed = _wait(ranks)
     finally:
         _stop(ranks)
