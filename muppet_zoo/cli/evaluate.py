@@ -58,7 +58,7 @@ def command(  # one parameter per option of the command line
         EvalRequest(
             checkpoint=model.path,
             data=data,
-            tasks=tuple(zoo.task(name) for name in names or model.tasks),
+            tasks=tuple(zoo.task(name) for name in dict.fromkeys(names or model.tasks)),
             split=split,
             max_examples=max_examples,
         )

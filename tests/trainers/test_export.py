@@ -175,6 +175,7 @@ def add(path: Path) -> None:
             grow("embeddings.LayerNorm.bias"),
             r"1 parameters have another shape: embeddings\.LayerNorm\.bias",
         ),
+        ("encoder", shutil.rmtree, "encoder is missing"),
         ("encoder/config.json", Path.unlink, "cannot be read"),
         ("encoder/config.json", truncate, "cannot be read"),
         ("heads.json", truncate, r"heads\.json is damaged"),
@@ -187,6 +188,13 @@ def test_a_damaged_folder_is_an_error_of_the_checkpoint(
     with pytest.raises(CheckpointError, match=message) as caught:
         load_model(find_model(copy), CPU)
     assert str(copy) in str(caught.value)
+
+
+def test_a_task_that_is_named_twice_is_scored_once(trained: Path, quickstart_data: Path) -> None:
+    twice = ("--task", "qs_topic", "--task", "qs_topic")
+    arguments = [str(trained), "--data", str(quickstart_data), *twice, "--json"]
+    rows = json.loads(CliRunner().invoke(command, arguments, catch_exceptions=False).stdout)
+    assert len({row["metric"] for row in rows}) == len(rows)
 
 
 # --- the next training -----------------------------------------------------------------------
