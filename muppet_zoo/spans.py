@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from muppet_zoo.formats import Segments
 from muppet_zoo.rows import Row, RowProblem, as_text, describe, get_list
 from muppet_zoo.targets import UNLABELLED, Encoding, TargetColumns
@@ -213,6 +211,8 @@ class _Pieces:
 
 def _token_spans(target: SpanTarget, pieces: _Pieces) -> list[Tokens]:
     """First and last token, counted in the context, of each answer that has tokens."""
+    import numpy as np  # here: commands that only list specs need none of it
+
     offsets = np.array(pieces.offsets, dtype=np.int64).reshape(-1, 2)
     spans = []
     for answer, start in zip(target.answers, target.starts, strict=True):
