@@ -103,8 +103,8 @@ def test_validate_without_findings() -> None:
         (["list", "--mixture", "reel_mini"], 2, "did you mean 'real_mini'?"),
         (["list", "--specs", "nowhere"], 2, "Directory 'nowhere' does not exist."),
         (["show"], 2, "Missing argument 'TASK'."),
-        (["show", "sqad"], 2, "error: no task is named 'sqad'; did you mean 'squad'?"),
-        (["show", "SQuAD"], 2, "error: no task is named 'SQuAD'; did you mean 'squad'?"),
+        (["show", "sqad"], 2, "error: no task is named 'sqad'; did you mean 'squad'"),
+        (["show", "SQuAD"], 2, "error: no task is named 'SQuAD'; did you mean 'squad'"),
         (["show", "real_mini"], 2, "error: 'real_mini' is a mixture, not a task; name it with"),
         (["validate", "nowhere"], 2, "error: no such file or folder: nowhere"),
         (["validate", "muppet_zoo/cli"], 2, "error: no .yaml file in muppet_zoo/cli"),
@@ -211,4 +211,4 @@ def test_errors_read_the_same_on_a_narrow_terminal() -> None:
     output, code = on_terminal("show", "sqad", columns=30)
     assert code == 2
     shown = ESCAPES.sub("", output).replace("\r\n", "")
-    assert shown == "error: no task is named 'sqad'; did you mean 'squad'?"
+    assert shown == "error: no task is named 'sqad'; did you mean 'squad' or 'squad_v2'?"

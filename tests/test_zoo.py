@@ -151,7 +151,9 @@ def test_a_run_is_checked_and_joins_no_zoo(tmp_path: Path) -> None:
         assert "one" in load_zoo([tmp_path]).tasks
     run.write_text(text + "sede: 1\n")
     _, findings = validate_paths([run])
-    assert [f.message for f in findings] == ["unknown key 'sede'; did you mean 'seed' or 'schedule'?"]
+    assert [f.message for f in findings] == [
+        "unknown key 'sede'; did you mean 'seed' or 'schedule'?"
+    ]
 
 
 def test_nothing_to_validate_is_a_wrong_request(tmp_path: Path) -> None:
