@@ -71,7 +71,7 @@ def kill_after(process: subprocess.Popen[bytes], out: Path, step: int) -> None:
 
 @pytest.mark.parametrize(
     ("trainer", "num_processes"),
-    [("torch", 1), ("deepspeed", 2), pytest.param("deepspeed", 1, marks=pytest.mark.slow)],
+    [("torch", 1), ("deepspeed", 1), pytest.param("deepspeed", 2, marks=pytest.mark.slow)],
 )
 def test_killed_twice_and_resumed(
     run_file: Path, mixed_specs: Path, tmp_path: Path, trainer: str, num_processes: int
