@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
+from muppet_zoo_torch import checkpoints, loop
+from muppet_zoo_torch.engine import Engine
+from muppet_zoo_torch.plan import Plan
 from muppet_zoo_torch.trainer import run_lock
 
 from muppet_zoo import cli
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.encode import open_tokenizer
+from muppet_zoo.metrics import ScoreError
+from muppet_zoo.results import TaskReport
 from muppet_zoo.run import Run
 from muppet_zoo.spec import TaskSpec, parse_task_spec
 from muppet_zoo.yaml_reader import read_yaml
@@ -255,6 +262,55 @@ def test_an_encoder_that_cannot_be_read(
     refused(train(model__encoder=folder), 2, f"model.encoder '{folder}' cannot be read: ")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 65}, "cannot be read: "),
+        ({"vocab_size": "x"}, "cannot be read: "),
+        ({"hidden_act": "nothing"}, "cannot be read: "),
+        ({"pad_token_id": None}, "pad_token_id None"),
+        ({"model_type": "gpt2"}, "(gpt2) is no bidirectional text encoder"),
+        ({"model_type": "vit"}, "(vit) is no bidirectional text encoder"),
+        ({"model_type": "clip"}, "(clip) is no bidirectional text encoder"),
+        ({"is_decoder": True}, "(roberta) is no bidirectional text encoder"),
+    ],
+)
+def test_an_encoder_with_odd_values(
+    train: Callable[..., Done], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    refused(train(model__encoder=encoder_with(tmp_path / "e", **changes)), 2, message)
+
+
+def test_an_encoder_folder_that_is_not_there(
+    train: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError("no connection")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", refuse)
+    refused(train(model__encoder="enc_missing"), 2, "there is no such folder, and as a name on")
+
+
+def test_the_tokenizer_is_read_once(
+    train: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoder's folder may go away while the training runs."""
+    encoder = tmp_path / "e"
+    shutil.copytree(TINY_ENCODER, encoder)
+    steps = loop._run_steps
+
+    def without(*arguments: Any) -> None:
+        shutil.rmtree(encoder)
+        steps(*arguments)
+
+    monkeypatch.setattr(loop, "_run_steps", without)
+    assert train(model__encoder=encoder).code == 0
+    saved = tmp_path / "out" / "model" / "encoder" / "tokenizer.json"
+    assert saved.read_bytes() == (TINY_ENCODER / "tokenizer.json").read_bytes()
+
+
 def test_an_encoder_decoder(train: Callable[..., Done], tmp_path: Path) -> None:
     folder = tmp_path / "e"
     folder.mkdir()
@@ -316,6 +372,161 @@ def test_a_damaged_checkpoint(train: Callable[..., Done], tmp_path: Path, conten
     shutil.rmtree(tmp_path / "out" / "model")
     (tmp_path / "out/checkpoints/step-00000001/checkpoint.json").write_text(content)
     refused(train("--resume"), 1, "checkpoint.json is damaged", "to go on from the one before")
+
+
+@pytest.mark.parametrize(
+    "position",
+    [{"window": -3, "micro_batch": 0}, {"window": "a", "micro_batch": 0}, {"window": 0}, None],
+)
+def test_a_checkpoint_at_no_position(
+    train: Callable[..., Done], tmp_path: Path, position: Any
+) -> None:
+    assert train().code == 0
+    shutil.rmtree(tmp_path / "out" / "model")
+    path = tmp_path / "out/checkpoints/step-00000001/checkpoint.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "position": position}))
+    refused(train("--resume"), 1, "checkpoint.json is damaged: position")
+
+
+@pytest.mark.parametrize("trainer", ["torch", "deepspeed"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "absent"])
+def test_a_damaged_state(
+    train: Callable[..., Done], tmp_path: Path, trainer: str, damage: str
+) -> None:
+    assert train("--trainer", trainer).code == 0
+    shutil.rmtree(tmp_path / "out" / "model")
+    folder = tmp_path / "out/checkpoints/step-00000001"
+    for path in [path for path in (folder / "state").rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        path.unlink()
+        if damage != "absent":
+            path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    done = train("--resume", "--trainer", trainer)
+    refused(done, 1, "step-00000001 is damaged: ", f"remove {folder} to go on from the one before")
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "3", ""])
+def test_a_damaged_run_file(train: Callable[..., Done], tmp_path: Path, content: str) -> None:
+    assert train().code == 0
+    run_file = tmp_path / "out" / "run.json"
+    run_file.write_text(content)
+    refused(train("--resume"), 1, "run.json is damaged", "remove it to go on")
+    run_file.unlink()
+    done = train("--resume")
+    assert done.code == 0
+    assert "run.json is missing; going on with the settings given now" in done.stderr
+    assert "is complete" in done.stderr
+
+
+def test_a_complete_run_without_reports_is_complete(
+    train: Callable[..., Done], tmp_path: Path
+) -> None:
+    assert train().code == 0
+    out = tmp_path / "out"
+    (out / "reports.jsonl").unlink()
+    shutil.rmtree(out / "checkpoints")
+    log = (out / "metrics.jsonl").read_bytes()
+    done = train("--resume")
+    assert done.code == 0
+    assert "is complete; nothing to do" in done.stderr
+    assert (out / "metrics.jsonl").read_bytes() == log
+
+
+def test_resuming_where_nothing_is(train: Callable[..., Done]) -> None:
+    done = train("--resume")
+    assert done.code == 0
+    assert "holds no whole checkpoint; starting from the first step" in done.stderr
+
+
+def test_resuming_with_data_that_was_moved(
+    train: Callable[..., Done], quickstart_data: Path, tmp_path: Path
+) -> None:
+    assert train().code == 0
+    shutil.rmtree(tmp_path / "out" / "model")
+    shutil.copytree(quickstart_data, tmp_path / "moved")
+    done = train("--resume", data=tmp_path / "moved")
+    assert done.code == 0, done.stderr
+    assert "resuming after step 1 of 1" in done.stderr
+
+
+def test_odd_lines_of_the_log_are_dropped(train: Callable[..., Done], tmp_path: Path) -> None:
+    assert train().code == 0
+    shutil.rmtree(tmp_path / "out" / "model")
+    log = tmp_path / "out" / "metrics.jsonl"
+    good = log.read_bytes()
+    log.write_bytes(b'5\n{"step": null}\n{}\n' + good + b"{cut")
+    assert train("--resume").code == 0
+    assert log.read_bytes() == good
+
+
+def test_scoring_that_fails_loses_no_step(
+    train: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"schedule__steps": 4, "evaluation__every_steps": 2, "checkpointing__every_steps": 2}
+    assert train(out=tmp_path / "whole", **settings).code == 0
+    append = loop.append_report
+
+    def fail(path: Path, report: TaskReport) -> None:
+        append(path, report)  # a part of the step's reports is there already
+        if report.step == 4:
+            raise ScoreError("these labels cannot be scored")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "append_report", fail)
+        refused(train(**settings), 1, "cannot be scored")
+    out = tmp_path / "out"
+    assert (out / "checkpoints/step-00000004/checkpoint.json").is_file()
+    done = train("--resume", **settings)
+    assert done.code == 0
+    assert "resuming after step 4 of 4" in done.stderr
+    whole = (tmp_path / "whole" / "reports.jsonl").read_text()
+    assert (out / "reports.jsonl").read_text() == whole.replace(f"{tmp_path}/whole", str(out))
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("pytorch")])
+def test_a_full_disk_leaves_the_checkpoint_before_whole(
+    train: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    write = checkpoints.write_model
+
+    def fail(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
+        write(engine, plan, folder, step)
+        if step == 2:
+            raise error
+
+    settings = {"schedule__steps": 2, "checkpointing__every_steps": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_model", fail)
+        refused(train(**settings), 1, "step-00000002 cannot be written", "go on with --resume")
+    assert [p.name for p in (tmp_path / "out/checkpoints").iterdir()] == ["step-00000001"]
+    assert train("--resume", **settings).code == 0
+
+
+def test_a_folder_that_cannot_be_written(
+    train: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lock: FileLock) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    refused(train(), 2, "cannot be written: Permission denied")
+
+
+def test_time_spent_on_scoring_is_not_in_the_log(
+    train: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = loop.evaluate_tasks
+
+    def slow(*arguments: Any) -> list[TaskReport]:
+        time.sleep(1.5)
+        return score(*arguments)
+
+    monkeypatch.setattr(loop, "evaluate_tasks", slow)
+    done = train(schedule__steps=2, evaluation__every_steps=1, logging__every_steps=2)
+    assert done.code == 0
+    [entry] = map(json.loads, (tmp_path / "out" / "metrics.jsonl").read_text().splitlines())
+    assert entry["seconds"] < 1.5
+    assert entry["tokens_per_s"] == pytest.approx(entry["num_tokens"] / entry["seconds"])
 
 
 def test_a_folder_of_something_else(train: Callable[..., Done], tmp_path: Path) -> None:

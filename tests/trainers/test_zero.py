@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from muppet_zoo_deepspeed.launch import run_ranks
-from muppet_zoo_deepspeed.trainer import write_request
+from muppet_zoo_deepspeed.trainer import DeepSpeedTrainer, write_request
 from muppet_zoo_torch.plan import make_plan
 from muppet_zoo_torch.trainer import TorchTrainer, make_model
 from safetensors.torch import load_file
@@ -125,3 +125,24 @@ def test_dropout_is_the_same_whatever_came_before(
     TorchTrainer().train(second)
     for key, value in weights(first.out).items():
         assert torch.equal(value, weights(second.out)[key])
+
+
+def test_bf16_is_the_same_on_both_engines(
+    make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path
+) -> None:
+    """Products are rounded, parameters are not: what is saved has single precision."""
+    run = make_run(precision="bf16")
+    reference = request_for(run, mixed_specs, tmp_path / "reference")
+    TorchTrainer().train(reference)
+    expected, exact = weights(reference.out), request_for(make_run(), mixed_specs, tmp_path / "32")
+    TorchTrainer().train(exact)
+    out = tmp_path / "deepspeed"
+    DeepSpeedTrainer().train(request_for(run, mixed_specs, out))
+    found = weights(out)
+    assert max((found[k] - expected[k]).abs().max().item() for k in expected) <= 1e-5
+    for key, value in weights(exact.out).items():
+        assert found[key].dtype == torch.float32
+        assert torch.allclose(found[key], value, atol=2e-2), key
+    heads = found["model/heads.safetensors:sentence.weight"]
+    assert not torch.equal(heads, heads.bfloat16().float())
+    assert not torch.equal(heads, weights(exact.out)["model/heads.safetensors:sentence.weight"])

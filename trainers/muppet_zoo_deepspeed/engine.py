@@ -29,6 +29,7 @@ class DeepSpeedEngine:
         import deepspeed
 
         deepspeed.utils.logger.setLevel(logging.ERROR)
+        model.bf16 = run.precision == "bf16"
         skip_compiled_ops()
         self.rank = int(os.environ["RANK"])
         self.world_size = int(os.environ["WORLD_SIZE"])
@@ -79,7 +80,7 @@ class DeepSpeedEngine:
     def load(self, folder: Path) -> None:
         path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         if path is None:
-            raise CheckpointError(f"{folder} holds no DeepSpeed state: another trainer wrote it")
+            raise CheckpointError(f"{folder} holds no DeepSpeed state")
 
     def full_state_dict(self) -> dict[str, Tensor]:
         from deepspeed.utils import safe_get_full_fp32_param

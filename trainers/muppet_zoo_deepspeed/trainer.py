@@ -37,7 +37,7 @@ class DeepSpeedTrainer:
         """Train to the end; see `trainer_api.Trainer`."""
         plan = make_plan(request)
         with run_lock(plan.out):
-            if finished := prepare_out(plan, resume=request.resume):
+            if (finished := prepare_out(plan, resume=request.resume)) is not None:
                 return finished
             prepare_environment(request.run, cuda=torch.cuda.is_available())
             if request.num_processes == 1:

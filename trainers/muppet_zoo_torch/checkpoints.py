@@ -17,11 +17,12 @@ from pathlib import Path
 
 from muppet_zoo.batches import Position
 from muppet_zoo.console import note
-from muppet_zoo.errors import CheckpointError
+from muppet_zoo.errors import CheckpointError, TrainingError
 from muppet_zoo.file_tools import flush_folder, write_atomically
+from muppet_zoo.manifests import decode
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER
 from muppet_zoo_torch.engine import Engine
-from muppet_zoo_torch.export import write_model
+from muppet_zoo_torch.export import write_model, writing
 from muppet_zoo_torch.plan import Plan
 
 STATE_FOLDER = "state"
@@ -52,20 +53,30 @@ def save_checkpoint(engine: Engine, plan: Plan, record: CheckpointRecord, keep: 
     """Write a checkpoint on every process, then drop all but the newest `keep`."""
     final = checkpoint_folder(plan.out, record.step)
     temporary = final.with_name(f".{final.name}.tmp")
-    if engine.rank == 0:
-        shutil.rmtree(temporary, ignore_errors=True)
-        (temporary / STATE_FOLDER).mkdir(parents=True)
-    engine.gather(None)  # everybody waits for the folder
-    engine.save(temporary / STATE_FOLDER)
-    write_model(engine, plan, temporary / MODEL_FOLDER, record.step)
-    if engine.rank == 0:
-        write_atomically(temporary / RECORD_FILE, json.dumps(asdict(record), indent=1).encode())
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        flush_folder(final.parent)
-        for old in sorted(final.parent.glob("step-*"))[:-keep]:
-            shutil.rmtree(old)
+    try:
+        with writing(final):
+            _write(engine, plan, record, temporary)
+            if engine.rank == 0:
+                shutil.rmtree(final, ignore_errors=True)
+                temporary.rename(final)
+                flush_folder(final.parent)
+                for old in sorted(final.parent.glob("step-*"))[:-keep]:
+                    shutil.rmtree(old)
+    except TrainingError:
+        shutil.rmtree(temporary, ignore_errors=True)  # it takes the room that is missing
+        raise
     engine.gather(None)  # nobody goes on before it is whole
+
+
+def _write(engine: Engine, plan: Plan, record: CheckpointRecord, folder: Path) -> None:
+    if engine.rank == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / STATE_FOLDER).mkdir(parents=True)
+    engine.gather(None)  # everybody waits for the folder
+    engine.save(folder / STATE_FOLDER)
+    write_model(engine, plan, folder / MODEL_FOLDER, record.step)
+    if engine.rank == 0:
+        write_atomically(folder / RECORD_FILE, json.dumps(asdict(record), indent=1).encode())
 
 
 def find_checkpoint(out: Path) -> tuple[Path, CheckpointRecord] | None:
@@ -79,9 +90,9 @@ def find_checkpoint(out: Path) -> tuple[Path, CheckpointRecord] | None:
 
 def _read_record(path: Path) -> CheckpointRecord:
     try:
-        data = json.loads(path.read_text("utf-8"))
-        return CheckpointRecord(**{**data, "position": Position(**data["position"])})
-    except (ValueError, KeyError, TypeError) as error:
+        record: CheckpointRecord = decode(CheckpointRecord, json.loads(path.read_text("utf-8")))
+        return record
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is damaged: {error}; remove {path.parent} to go on from the one before"
         ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -52,9 +53,15 @@ def check_data_fits(encoder: nn.Module, name: str, splits: Sequence[BuiltSplit])
 
 def max_tokens(encoder: nn.Module) -> int | None:
     """Longest sequence the encoder has positions for; None when it has no such limit."""
-    config = encoder.config
+    config: Any = encoder.config
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions <= 0:
         return None
-    offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0  # type: ignore[union-attr, operator]
-    return positions - int(offset)
+    if config.model_type not in _OFFSET_POSITIONS:
+        return positions
+    if not isinstance(config.pad_token_id, int):
+        raise UsageError(
+            f"the encoder's config.json has pad_token_id {config.pad_token_id}; its positions "
+            f"count from it, so it must be a whole number"
+        )
+    return positions - config.pad_token_id - 1

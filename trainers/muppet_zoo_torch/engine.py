@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from muppet_zoo.errors import CheckpointError
 from muppet_zoo.run import Run
 from muppet_zoo_torch.batch import TensorBatch
 from muppet_zoo_torch.model import MultiTaskModel
@@ -77,13 +76,12 @@ class TorchEngine:
     def __init__(self, model: MultiTaskModel, run: Run, device: torch.device) -> None:
         self.model = model.to(device)
         self.device = device
-        self._bf16 = run.precision == "bf16"
+        self.model.bf16 = run.precision == "bf16"
         self._clipping = run.optimizer.gradient_clipping
         self._optimizer = make_optimizer(model, run.optimizer)
 
     def forward(self, batch: TensorBatch, *, predict: bool = False) -> Any:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-            return self.model(batch, predict=predict)
+        return self.model(batch, predict=predict)
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -103,8 +101,6 @@ class TorchEngine:
 
     def load(self, folder: Path) -> None:
         path = folder / "state.pt"
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing: the checkpoint is another trainer's")
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from muppet_zoo.errors import CheckpointError, UsageError
+from muppet_zoo.errors import CheckpointError, TrainingError, UsageError
 from muppet_zoo.file_tools import flush_folder
 from muppet_zoo.model_folder import ENCODER_FOLDER, WEIGHTS_FILE, ModelFolder, write_layout
 from muppet_zoo_torch.engine import Engine
-from muppet_zoo_torch.model import MultiTaskModel, load_encoder, quiet_transformers
+from muppet_zoo_torch.model import MultiTaskModel, first_line, load_encoder, quiet_transformers
 from muppet_zoo_torch.plan import Plan
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-)
 _ENCODER_PREFIX = "encoder."
 
 
@@ -48,7 +42,8 @@ def write_model(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
         model.encoder.save_pretrained(  # type: ignore[operator]
             folder / ENCODER_FOLDER, state_dict=encoder_state
         )
-    _copy_tokenizer(plan.run.model.encoder, folder / ENCODER_FOLDER)
+    for name, content in model.tokenizer_files.items():
+        (folder / ENCODER_FOLDER / name).write_bytes(content)
     save_file(heads, folder / WEIGHTS_FILE)
     write_layout(
         ModelFolder(
@@ -68,24 +63,28 @@ def publish_model(engine: Engine, plan: Plan, step: int, name: str) -> None:
     temporary = plan.out / f".{name}.tmp"
     if engine.rank == 0:
         shutil.rmtree(temporary, ignore_errors=True)
-    write_model(engine, plan, temporary, step)
-    if engine.rank == 0:
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        flush_folder(plan.out)
+    with writing(final):
+        write_model(engine, plan, temporary, step)
+        if engine.rank == 0:
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+            flush_folder(plan.out)
 
 
-def _copy_tokenizer(encoder: str, target: Path) -> None:
-    """So that AutoTokenizer loads from the same folder: the files as they are, or the hub's."""
-    source = Path(encoder)
-    if not source.is_dir():
-        from transformers import AutoTokenizer
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around writing to a run's folder: say it when the disk does not take it.
 
-        AutoTokenizer.from_pretrained(encoder, trust_remote_code=False).save_pretrained(target)
-        return
-    for name in _TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
+    Raises:
+        TrainingError: torch and safetensors report a full disk with errors of their own.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path} cannot be written: {first_line(error)}; earlier checkpoints are whole: make "
+            f"room, then go on with --resume"
+        ) from error
 
 
 def load_model(folder: ModelFolder, device: torch.device) -> MultiTaskModel:
@@ -94,6 +93,9 @@ def load_model(folder: ModelFolder, device: torch.device) -> MultiTaskModel:
     Raises:
         CheckpointError: when its files are missing or do not fit each other.
     """
+    # Without it the name would be looked up on the hub.
+    if not (folder.path / ENCODER_FOLDER).is_dir():
+        raise CheckpointError(f"{folder.path / ENCODER_FOLDER} is missing")
     try:
         encoder = load_encoder(str(folder.path / ENCODER_FOLDER), random_init=False)
     except UsageError as error:  # the folder is ours, not named by the user

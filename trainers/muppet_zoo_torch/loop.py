@@ -24,7 +24,7 @@ from torch import Tensor
 
 from muppet_zoo.batches import Position, StepPlan, collate
 from muppet_zoo.console import ProgressDisplay, ProgressLine, note
-from muppet_zoo.errors import TrainingError
+from muppet_zoo.errors import CheckpointError, TrainingError
 from muppet_zoo.file_tools import append_line, write_atomically
 from muppet_zoo.model_folder import MODEL_FOLDER
 from muppet_zoo.results import TaskReport, append_report, read_reports
@@ -38,7 +38,8 @@ from muppet_zoo_torch.checkpoints import (
 )
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.evaluate import Scoring, evaluate_tasks, pad_id
-from muppet_zoo_torch.export import publish_model
+from muppet_zoo_torch.export import publish_model, writing
+from muppet_zoo_torch.model import first_line
 from muppet_zoo_torch.optimizer import base_rates, learning_rate_factor
 from muppet_zoo_torch.plan import Plan
 
@@ -72,12 +73,13 @@ def train(
     )
     record = _restore(engine, plan, record)
     if engine.rank == 0:
-        for name in (METRICS_FILE, REPORTS_FILE):
-            _forget_after(plan.out / name, record.step)
+        _forget_after(plan.out / METRICS_FILE, record.step)
+        # Scores come after the checkpoint of their step: a crash between may have cut them.
+        _forget_after(plan.out / REPORTS_FILE, record.step - 1)
     engine.model.scale_losses = plan.run.loss_scaling == "log_outcomes"
     engine.model.train()
-    if plan.run.evaluation.at_start and record.step == 0:
-        _score(engine, plan, 0, display)
+    if _scores_are_due(plan, record.step):
+        _score(engine, plan, record.step, display)
     line = display.start(
         "fine-tune" if plan.run.task else "pre-finetune", total=plan.num_steps, unit="steps"
     )
@@ -100,7 +102,15 @@ def _restore(engine: Engine, plan: Plan, fresh: CheckpointRecord) -> CheckpointR
         return fresh
     folder, record = found
     check_same(record, fresh, folder)
-    engine.load(folder / STATE_FOLDER)
+    try:
+        engine.load(folder / STATE_FOLDER)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # damaged bytes make the libraries raise whatever they run into
+        raise CheckpointError(
+            f"{folder} is damaged: {first_line(error)}; remove {folder} to go on from the one "
+            f"before"
+        ) from error
     if engine.rank == 0:
         note(f"resuming after step {record.step} of {plan.num_steps} from {folder}")
     return record
@@ -118,20 +128,28 @@ def _run_steps(
     for step, step_plan in _steps(plan, record):
         _train_step(engine, plan, step, step_plan, tally)
         record = replace(record, step=step + 1, position=step_plan.after)
+        # A checkpoint ends a line of the log, and a run that goes on from it scores its step again
+        # if scores are due, so what it writes is what an uninterrupted one would have written.
+        # The checkpoint comes first: whatever scoring runs into, the steps are not lost.
         last = record.step == plan.num_steps
-        # A checkpoint ends a line of the log and comes after the scores of its step, so what a
-        # resumed run writes is what an uninterrupted one would have written.
         checkpoint = last or _due(record.step, run.checkpointing.every_steps)
         if checkpoint or _due(record.step, run.log_every_steps):
             _log(engine, plan, record, tally, (display, line))
             tally = _new_tally(engine, plan)
-        if last or _due(record.step, run.evaluation.every_steps):
-            _score(engine, plan, record.step, display)
-            tally.started = time.monotonic()
+        paused = time.monotonic()
         if checkpoint:
             save_checkpoint(engine, plan, record, run.checkpointing.keep)
+        if _scores_are_due(plan, record.step):
+            _score(engine, plan, record.step, display)
+        tally.started += time.monotonic() - paused
     if record.step != plan.num_steps:
         raise TrainingError(f"the data ended after {record.step} of {plan.num_steps} steps")
+
+
+def _scores_are_due(plan: Plan, step: int) -> bool:
+    if step == 0:
+        return plan.run.evaluation.at_start
+    return step == plan.num_steps or _due(step, plan.run.evaluation.every_steps)
 
 
 def _due(step: int, every: int | None) -> bool:
@@ -223,7 +241,8 @@ def _log(
         "tokens_per_s": tokens / seconds,
         "seconds": seconds,
     }
-    append_line(plan.out / METRICS_FILE, json.dumps(entry).encode())
+    with writing(plan.out / METRICS_FILE):
+        append_line(plan.out / METRICS_FILE, json.dumps(entry).encode())
     display, line = screen
     display.show("scaled loss by task", entry["task_losses"])
     line.update(
@@ -251,15 +270,15 @@ def _score(engine: Engine, plan: Plan, step: int, display: ProgressDisplay) -> N
 
 
 def _forget_after(path: Path, step: int) -> None:
-    """Drop lines of steps that a resumed run will do again, and a line that a crash cut."""
+    """Drop lines of steps that a resumed run will do again, and what a crash made of a line."""
     if not path.is_file():
         return
     kept = []
     for line in path.read_bytes().splitlines():
         try:
-            entry = json.loads(line)
-        except ValueError:
+            done = json.loads(line)["step"] <= step
+        except (ValueError, LookupError, TypeError):
             continue
-        if step > 0 and entry["step"] <= step:
+        if done:
             kept.append(line)
     write_atomically(path, b"".join(line + b"\n" for line in kept))

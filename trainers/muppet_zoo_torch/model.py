@@ -14,10 +14,10 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from muppet_zoo.errors import UsageError
@@ -27,6 +27,14 @@ from muppet_zoo_torch.heads import HEAD_MATH, HeadInput, SlotTable, slot_table
 
 # RoBERTa's initializer_range; the encoder's configuration wins where it states one.
 INITIALIZER_RANGE = 0.02
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 class MultiTaskModel(nn.Module):
@@ -40,6 +48,8 @@ class MultiTaskModel(nn.Module):
         self.layout = layout
         self.pooling = pooling
         self.scale_losses = True
+        self.bf16 = False  # matrix products alone; parameters stay single precision
+        self.tokenizer_files: dict[str, bytes] = {}  # what goes beside the encoder when saved
         hidden = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
         self.dropout = nn.Dropout(dropout)
         # A level without tasks still has one column, so that all models have the same modules.
@@ -58,10 +68,11 @@ class MultiTaskModel(nn.Module):
             predict=False: (losses, tasks), each (examples,): groups in their order.
             predict=True: a dict from head type to that head's prediction tensor.
         """
-        hidden = self._encode(batch)
-        sentence_logits = self.sentence(self.dropout(self._pool(hidden, batch.attention_mask)))
-        token_rows = _token_sequences(batch)
-        token_logits = self.token(self.dropout(hidden[token_rows]))
+        # Here and not around the module: DeepSpeed switches an autocast around its engine off.
+        with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
+            hidden = self._encode(batch)
+            sentence_logits = self.sentence(self.dropout(self._pool(hidden, batch.attention_mask)))
+            token_logits = self.token(self.dropout(hidden[_token_sequences(batch)]))
         inputs = self._head_inputs(batch, sentence_logits.float(), token_logits.float())
         if predict:
             return {name: HEAD_MATH[name].predict(x) for name, x in inputs.items()}
@@ -141,15 +152,15 @@ def load_encoder(name: str, *, random_init: bool) -> nn.Module:
 
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"model.encoder '{name}' cannot be read: {_first_line(error)}") from error
-    if config.is_encoder_decoder:
-        raise UsageError(
-            f"model.encoder '{name}' is an encoder-decoder; those cannot be trained yet"
-        )
+    except Exception as error:  # odd values make the library raise whatever it runs into
+        raise _unreadable(name, error) from error
+    _check_kind(name, config)
     extra = {"add_pooling_layer": False} if _has_pooler(config) else {}
     if random_init:
-        encoder = AutoModel.from_config(config, trust_remote_code=False, **extra)
+        try:
+            encoder = AutoModel.from_config(config, trust_remote_code=False, **extra)
+        except Exception as error:  # as above
+            raise _unreadable(name, error) from error
         return encoder.float()  # type: ignore[no-any-return]
     if Path(name).is_dir() and not list(Path(name).glob("*.safetensors")):
         raise UsageError(
@@ -167,10 +178,10 @@ def load_encoder(name: str, *, random_init: bool) -> nn.Module:
                 ignore_mismatched_sizes=True,  # told below, by name
                 **extra,
             )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise UsageError(
-                f"model.encoder '{name}' cannot be read: {_first_line(error)}"
-            ) from error
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # as above
+            raise _unreadable(name, error) from error
     # Surplus weights (a pooler, a pre-training head) are of no use here; missing ones would be
     # left random, and nobody would notice.
     if missing := sorted(info["missing_keys"]):
@@ -181,6 +192,52 @@ def load_encoder(name: str, *, random_init: bool) -> nn.Module:
             f"another shape: {_few(misfits)}"
         )
     return encoder  # type: ignore[no-any-return]
+
+
+def _check_kind(name: str, config: Any) -> None:
+    """Refuse what is no encoder of text: those have masked-language models."""
+    from transformers import AutoModelForMaskedLM
+
+    if getattr(config, "is_encoder_decoder", False):
+        raise UsageError(
+            f"model.encoder '{name}' is an encoder-decoder; those cannot be trained yet"
+        )
+    text = type(config) in AutoModelForMaskedLM._model_mapping
+    if not text or getattr(config, "is_decoder", False):
+        raise UsageError(
+            f"model.encoder '{name}' ({config.model_type}) is no bidirectional text encoder, such "
+            f"as BERT, RoBERTa or DeBERTa; no other model can be trained"
+        )
+
+
+def read_tokenizer(encoder: str) -> dict[str, bytes]:
+    """The tokenizer files of an encoder by name: a folder's as they are, or the hub's.
+
+    Raises:
+        UsageError: they cannot be read.
+    """
+    try:
+        if Path(encoder).is_dir():
+            return _tokenizer_files(Path(encoder))
+        from transformers import AutoTokenizer
+
+        with TemporaryDirectory() as folder:
+            AutoTokenizer.from_pretrained(encoder, trust_remote_code=False).save_pretrained(folder)
+            return _tokenizer_files(Path(folder))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the tokenizer of '{encoder}' cannot be read: {first_line(error)}") from (
+            error
+        )
+
+
+def _tokenizer_files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in _TOKENIZER_FILES
+            if (folder / name).is_file()}  # fmt: skip
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    where = "" if Path(name).is_dir() else "there is no such folder, and as a name on the hub: "
+    return UsageError(f"model.encoder '{name}' cannot be read: {where}{first_line(error)}")
 
 
 @contextmanager
@@ -209,5 +266,6 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def first_line(error: Exception) -> str:
+    """The first line of a library's message; its kind when it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,9 +11,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from muppet_zoo.console import note, progress
-from muppet_zoo.errors import UsageError
+from muppet_zoo.errors import CheckpointError, UsageError
 from muppet_zoo.file_tools import write_atomically
-from muppet_zoo.model_folder import MODEL_FOLDER
+from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER
 from muppet_zoo.results import TaskReport
 from muppet_zoo.run import Run
 from muppet_zoo.trainer_api import EvalRequest, TrainRequest
@@ -21,8 +21,9 @@ from muppet_zoo_torch.checkpoints import find_checkpoint
 from muppet_zoo_torch.checks import check_data_fits
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import default_device, evaluate_folder
+from muppet_zoo_torch.export import writing
 from muppet_zoo_torch.loop import final_reports, train
-from muppet_zoo_torch.model import MultiTaskModel, load_encoder
+from muppet_zoo_torch.model import MultiTaskModel, load_encoder, read_tokenizer
 from muppet_zoo_torch.plan import Plan, make_plan
 
 RUN_FILE = "run.json"
@@ -43,7 +44,7 @@ class TorchTrainer:
             )
         plan = make_plan(request)
         with run_lock(plan.out):
-            if finished := prepare_out(plan, resume=request.resume):
+            if (finished := prepare_out(plan, resume=request.resume)) is not None:
                 return finished
             engine = TorchEngine(make_model(plan), request.run, default_device())
             with progress() as display:
@@ -64,18 +65,21 @@ def run_lock(out: Path) -> Iterator[None]:
     Raises:
         UsageError: the folder cannot be made, holds something else, or is in use.
     """
-    foreign = out.is_dir() and not (out / RUN_FILE).is_file()
-    if foreign and {path.name for path in out.iterdir()} - {LOCK_FILE}:
+    names = {path.name for path in out.iterdir()} - {LOCK_FILE} if out.is_dir() else set()
+    if names and not names & {RUN_FILE, CHECKPOINTS_FOLDER, MODEL_FOLDER}:
         raise UsageError(f"{out} is not empty and holds no run; choose another --out")
+    lock = FileLock(out / LOCK_FILE, timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be made: {error.strerror}") from error
-    try:
-        with FileLock(out / LOCK_FILE, timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
         raise UsageError(f"another training is running in {out}; wait for it or stop it") from None
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def make_model(plan: Plan) -> MultiTaskModel:
@@ -85,13 +89,15 @@ def make_model(plan: Plan) -> MultiTaskModel:
     encoder = load_encoder(settings.encoder, random_init=settings.random_init)
     check_data_fits(encoder, settings.encoder, [*plan.train, *plan.evaluation.values()])
     torch.manual_seed(plan.run.seed)  # heads do not depend on how the encoder was made
-    return MultiTaskModel(encoder, plan.layout, pooling=settings.pooling, dropout=settings.dropout)
+    model = MultiTaskModel(encoder, plan.layout, pooling=settings.pooling, dropout=settings.dropout)
+    model.tokenizer_files = read_tokenizer(settings.encoder)
+    return model
 
 
-def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport]:
+def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport] | None:
     """Start a run in its folder, or find that the same one is already there.
 
-    Returns the final reports when the run is complete, else nothing.
+    Returns the final reports, which may be none, when the run is complete, else None.
 
     Raises:
         UsageError: the folder holds a run and `resume` was not asked for, or another run.
@@ -107,20 +113,33 @@ def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport]:
         if (out / MODEL_FOLDER).is_dir():
             note(f"{out} is complete; nothing to do")
             return final_reports(plan)
-    write_atomically(run_file, json.dumps(dict(plan.run.raw), indent=1).encode())
+    elif resume:
+        note(f"{out} holds no whole checkpoint; starting from the first step")
+    with writing(run_file):
+        write_atomically(run_file, json.dumps(dict(plan.run.raw), indent=1).encode())
     missing = [spec.name for spec in plan.specs if spec.name not in plan.evaluation]
     if missing:
         note(
             f"no {plan.run.evaluation.split} split is built for {', '.join(missing)}: trained, "
             f"but not scored"
         )
-    return []
+    return None
 
 
 def _check_same_run(run_file: Path, run: Run) -> None:
-    before = json.loads(run_file.read_text("utf-8"))
+    """Refuse other settings; where the data lies is none, since checkpoints know its digest."""
+    if not run_file.is_file():
+        note(f"{run_file} is missing; going on with the settings given now")
+        return
+    try:
+        before = dict(json.loads(run_file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{run_file} is damaged: {error}; remove it to go on with the settings given now"
+        ) from error
     now = json.loads(json.dumps(dict(run.raw)))
-    different = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    keys = {*before, *now} - {"data"}
+    different = sorted(key for key in keys if before.get(key) != now.get(key))
     if different:
         changes = "; ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in different)
         raise UsageError(
