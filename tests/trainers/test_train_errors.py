@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from muppet_zoo_torch import checkpoints, loop
+from muppet_zoo_torch import checkpoints, loop, plan
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.plan import Plan
 from muppet_zoo_torch.trainer import run_lock
@@ -549,6 +549,15 @@ def test_a_second_training_in_the_same_folder(train: Callable[..., Done], tmp_pa
     with run_lock(tmp_path / "out"):
         refused(train(), 2, f"another training is running in {tmp_path / 'out'}; wait for it")
     assert train().code == 0
+
+
+def test_a_long_count_of_steps_is_told(
+    train: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_MANY_EXAMPLES", 10)
+    done = train(schedule__epochs=0.5)
+    assert done.code == 0
+    assert "counting the steps of 24 examples" in done.stderr
 
 
 # --- the training itself ---------------------------------------------------------------------
