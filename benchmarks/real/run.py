@@ -155,7 +155,10 @@ def _markdown(data: Row) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v)
     lines += [f"- commit {where['commit']}; Python {where['python']}; {where['machine']}",
               f"- {versions}", ""]  # fmt: skip
-    lines += ["Before: the encoder as published with new, untrained heads. All validation rows.", ""]
+    lines += [
+        "Before: the encoder as published with untrained heads. All validation rows.",
+        "",
+    ]
     header = list(data["tasks"][0])
     lines += ["| " + " | ".join(h.replace("_", " ") for h in header) + " |",
               "|" + "---|" * len(header)]  # fmt: skip

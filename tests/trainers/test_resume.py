@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -71,7 +73,7 @@ def kill_after(process: subprocess.Popen[bytes], out: Path, step: int) -> None:
 
 @pytest.mark.parametrize(
     ("trainer", "num_processes"),
-    [("torch", 1), ("deepspeed", 1), pytest.param("deepspeed", 2, marks=pytest.mark.slow)],
+    [("torch", 1), ("deepspeed", 1), ("deepspeed", 2)],
 )
 def test_killed_twice_and_resumed(
     run_file: Path, mixed_specs: Path, tmp_path: Path, trainer: str, num_processes: int
@@ -122,3 +124,29 @@ def test_a_half_written_checkpoint_is_passed_over(
     )  # fmt: skip
     assert f"{newest.name} is not whole" in done.stderr
     assert log(out)[-1]["step"] == 40
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments(run_file: Path, mixed_specs: Path, tmp_path: Path) -> None:
+    """Kills come at any time: in imports, steps, scoring, saving and publishing."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run(command(run_file, mixed_specs, whole), check=True, env=environment,
+                   capture_output=True)  # fmt: skip
+    moments = random.Random(20)
+    for _ in range(20):
+        process = subprocess.Popen(
+            command(run_file, mixed_specs, cut, "--resume"),
+            env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moments.uniform(2.0, 8.0))
+        process.kill()
+        process.wait()
+    subprocess.run(command(run_file, mixed_specs, cut, "--resume"), check=True, env=environment,
+                   capture_output=True)  # fmt: skip
+    assert log(cut) == log(whole)
+    assert log(cut, "reports.jsonl") == log(whole, "reports.jsonl")
+    for file in ("encoder/model.safetensors", "heads.safetensors"):
+        ours, theirs = load_file(cut / "model" / file), load_file(whole / "model" / file)
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), file
