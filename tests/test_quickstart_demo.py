@@ -55,13 +55,17 @@ def test_only_a_gain_clear_of_chance_counts(
     assert "qs_reviews" in (tmp_path / "report.html").read_text("utf-8")
 
 
-def test_a_complete_training_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_complete_is_skipped_and_what_was_begun_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr(demo, "_command", lambda *arguments: commands.append(arguments))
     (tmp_path / "prefinetuned" / "model").mkdir(parents=True)
+    (tmp_path / "finetuned" / "scratch-seed1").mkdir(parents=True)
     demo._run_commands(tmp_path, num_seeds=2)
     assert [command[0] for command in commands] == ["build", "eval", *["train"] * 4]
-    assert all("--resume" in command for command in commands if command[0] == "train")
+    resumed = [command[3] for command in commands if "--resume" in command]
+    assert resumed == [str(tmp_path / "finetuned" / "scratch-seed1")]
 
 
 def test_a_failed_command_ends_the_demo_with_its_code(capfd: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,8 @@ def _train(run_file: str, out: Path, *changes: str) -> None:
         note(f"\n{out} is complete; remove the folder to train it anew")
         return
     settings = [part for change in changes for part in ("--set", change)]
-    _command("train", str(RUNS / run_file), "--out", str(out), "--resume", *settings)
+    resume = ["--resume"] if (ROOT / out).is_dir() else []
+    _command("train", str(RUNS / run_file), "--out", str(out), *resume, *settings)
 
 
 def _command(*arguments: str) -> None:
