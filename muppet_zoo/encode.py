@@ -21,9 +21,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from muppet_zoo.errors import UsageError
+from muppet_zoo.examples import Example, examples_of
 from muppet_zoo.formats import Segments
 from muppet_zoo.heads import Generation, MultipleChoice, TokenClassification
-from muppet_zoo.row_operations import apply_operations
 from muppet_zoo.rows import Row, RowProblem
 from muppet_zoo.spans import Span
 from muppet_zoo.spec import TaskSpec
@@ -120,13 +120,6 @@ class EncodedChunk:
     bad_rows: tuple[tuple[int, str], ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Example:
-    row: int
-    segments: Segments
-    target: Any
-
-
 class ExampleEncoder:
     """Encodes rows of one task with one tokenizer; not to be shared between threads."""
 
@@ -153,15 +146,15 @@ class ExampleEncoder:
 
         Without `every_window`, windows that training could not learn from are left out.
         """
-        examples: list[_Example] = []
+        examples: list[Example] = []
         bad_rows: list[tuple[int, str]] = []
         for number, row in rows:
             try:
-                examples += self._examples(number, row, labelled)
+                examples += examples_of(self._spec, number, row, labelled=labelled)
             except RowProblem as problem:
                 bad_rows.append((number, str(problem)))
         encodings = self._tokenize([example.segments for example in examples])
-        records: Sequence[_Example] = examples
+        records: Sequence[Example] = examples
         if isinstance(self._spec.head, Span):
             records, encodings = self._windows(self._spec.head, examples, encodings, every_window)
         labels = Counter(
@@ -186,10 +179,10 @@ class ExampleEncoder:
     def _windows(
         self,
         head: Span,
-        examples: Sequence[_Example],
+        examples: Sequence[Example],
         encodings: Sequence[Any],
         every_window: bool,
-    ) -> tuple[list[_Example], list[Any]]:
+    ) -> tuple[list[Example], list[Any]]:
         """Examples and encodings, one per window; an example's target is the window's number."""
         records, windows = [], []
         for example, encoding in zip(examples, encodings, strict=True):
@@ -200,15 +193,6 @@ class ExampleEncoder:
             records += [replace(example, target=number) for number in range(len(made))]
             windows += made
         return records, windows
-
-    def _examples(self, number: int, row: Row, labelled: bool) -> list[_Example]:
-        # A list, so that a row that explodes into five and fails at the third adds none of them.
-        examples = []
-        for result in apply_operations(self._spec.rows, row):
-            segments = self._spec.inputs.render(result)
-            target = self._spec.head.read_target(result, segments) if labelled else None
-            examples.append(_Example(row=number, segments=segments, target=target))
-        return examples
 
     def _tokenize(self, segments: Sequence[Segments]) -> list[Any]:
         texts: list[Any]
@@ -224,7 +208,7 @@ class ExampleEncoder:
             return list(self._tokenizer.encode_batch(texts))
         return list(self._tokenizer.encode_batch_fast(texts))
 
-    def _columns(self, records: Sequence[_Example], encodings: Sequence[Any]) -> dict[str, Any]:
+    def _columns(self, records: Sequence[Example], encodings: Sequence[Any]) -> dict[str, Any]:
         """The fields of an `EncodedChunk` that come from token ids."""
         ids = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, ids), np.uint32, len(ids))
@@ -272,7 +256,7 @@ class ExampleEncoder:
         )
         return np.fromiter(starts, np.int32, len(encodings))
 
-    def _targets(self, examples: Sequence[_Example]) -> list[Any]:
+    def _targets(self, examples: Sequence[Example]) -> list[Any]:
         targets = [example.target for example in examples]
         if isinstance(self._spec.head, Generation):
             return self._encode_answers(targets, self._spec.head.max_target_tokens)

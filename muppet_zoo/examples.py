@@ -1,0 +1,38 @@
+"""A source row → examples: what the model reads and what it is to predict, before any tokenizer.
+
+The build encodes examples; `preview` shows them and `doctor` examines them. All three get them
+here, so that what is shown and checked is what is trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from muppet_zoo.formats import Segments
+from muppet_zoo.row_operations import apply_operations
+from muppet_zoo.rows import Row
+from muppet_zoo.spec import TaskSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One example. `row` is the number of the source row; `target` is None where unlabelled."""
+
+    row: int
+    segments: Segments
+    target: Any
+
+
+def examples_of(spec: TaskSpec, number: int, row: Row, *, labelled: bool) -> list[Example]:
+    """The examples of source row `number`: none when filtered, several when exploded.
+
+    Raises:
+        RowProblem: the row does not fit the spec. It then adds no example at all.
+    """
+    examples = []
+    for result in apply_operations(spec.rows, row):
+        segments = spec.inputs.render(result)
+        target = spec.head.read_target(result, segments) if labelled else None
+        examples.append(Example(row=number, segments=segments, target=target))
+    return examples
