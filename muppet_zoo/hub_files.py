@@ -3,8 +3,8 @@
 Everything that can go wrong there is told apart here, once. The `datasets` library hides it: when
 anything fails it takes the newest version of the dataset from its cache, whatever commit was asked
 for. So access is tried first with `huggingface_hub`, whose errors have types, and what `datasets`
-then opens must say that it is the commit in question. No code of a dataset's is ever run: since
-version 4 the library has no means to, and what needs it is refused with a hint at the conversion.
+then opens must say that it is the commit in question. No code of a dataset's is ever run: from
+version 4 on `datasets` cannot, and what needs it is refused with a hint at the Parquet conversion.
 """
 
 from __future__ import annotations
@@ -19,13 +19,7 @@ from typing import Any, TypeVar
 
 from muppet_zoo.errors import MuppetZooError, SourceError, allowed
 from muppet_zoo.hub_lock import LockedFile
-from muppet_zoo.spec import Source
-
-CONVERSION = "refs/convert/parquet"
-"""The branch on which the hub keeps its own Parquet files of a dataset, CONFIG/SPLIT/NNNN.parquet.
-
-Source: https://huggingface.co/docs/dataset-viewer/parquet
-"""
+from muppet_zoo.spec import CONVERSION, Source
 
 ANSWER_WITHIN_S = 30.0
 LONGEST_WAIT_S = 60  # a longer one is told instead: nobody watches a program do nothing
@@ -37,24 +31,42 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class HubUnreachableError(SourceError):
+    """The hub does not answer, whatever is asked."""
+
+
 def commit_of(source: Source) -> str:
     """The commit that the source's revision means now; SourceError when the hub does not say."""
-    from huggingface_hub import HfApi
-
     if _while_offline():
         raise SourceError(
             f"{_name(source)}: which commit '{source.revision}' is cannot be asked"
             f"{_while_offline()}; `muppet-zoo lock` records it while there is a network"
         )
     with _asking(source, f"ask for the commit of revision '{source.revision}'"):
-        info = _patiently(
-            lambda: HfApi().dataset_info(
-                str(source.hub), revision=source.revision, timeout=ANSWER_WITHIN_S
-            )
-        )
-        if not info.sha:
-            raise SourceError(f"{_name(source)}: the hub names no commit for '{source.revision}'")
-        return str(info.sha)
+        commit = _ask_commit(source, str(source.revision))
+    if not commit:
+        raise SourceError(f"{_name(source)}: the hub names no commit for '{source.revision}'")
+    return commit
+
+
+def check_reachable(source: Source, commit: str) -> None:
+    """Try at once what downloads try for half a minute; nothing where offline is wanted.
+
+    Raises:
+        SourceError: the hub does not answer, or has no such dataset or commit.
+    """
+    if not _while_offline():
+        with _asking(source, f"open it at commit {commit}"):
+            _ask_commit(source, commit)
+
+
+def _ask_commit(source: Source, revision: str) -> str | None:
+    from huggingface_hub import HfApi
+
+    hub = str(source.hub)
+    return _patiently(
+        lambda: HfApi().dataset_info(hub, revision=revision, timeout=ANSWER_WITHIN_S).sha
+    )
 
 
 def split_files(source: Source, splits: Iterable[str], commit: str) -> dict[str, list[str]]:
@@ -151,6 +163,14 @@ def download(source: Source, path: str, commit: str) -> Path:
         )
 
 
+def is_cached(source: Source, path: str, commit: str) -> bool:
+    """Whether `download` of this file needs no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(str(source.hub), path, revision=commit, repo_type="dataset")
+    return isinstance(found, str)
+
+
 def open_builder(source: Source, commit: str) -> Any:
     """The builder of `datasets` for the source at a commit; from its cache where offline."""
     here = Path(str(source.hub))
@@ -177,12 +197,13 @@ def open_builder(source: Source, commit: str) -> Any:
 
 
 def _check_access(source: Source, commit: str) -> None:
-    """Ask for the file that `datasets` reads first; it is in the cache afterwards."""
+    """Ask for the file that `datasets` reads first: gated datasets answer, but give no files."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     if _while_offline():
         return
+    check_reachable(source, commit)
     with _asking(source, f"open it at commit {commit}"):
         try:
             _patiently(
@@ -239,8 +260,23 @@ def _asking(source: Source, tried: str) -> Iterator[None]:
 
 def hub_error(source: Source, tried: str, error: Exception) -> SourceError:
     """What went wrong and what to do about it; `tried` completes "cannot …"."""
-    return SourceError(
-        f"{_name(source)}: cannot {tried}{_while_offline()}: {_reason(source, error)}"
+    from huggingface_hub import constants
+
+    where = f"{_name(source)}: cannot {tried}{_while_offline()}"
+    if not _while_offline() and _is_unreachable(error):
+        return HubUnreachableError(
+            f"{where}: the hub cannot be reached at {constants.ENDPOINT}; HF_HUB_OFFLINE=1 builds "
+            f"from the cache alone; {_MIRROR}"
+        )
+    return SourceError(f"{where}: {_reason(source, error)}")
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Whether no answer came; the HTTP client's own types change from one version to the next."""
+    causes = list(_causes(error))
+    answered = any(getattr(cause, "response", None) is not None for cause in causes)
+    return not answered and any(
+        isinstance(cause, ConnectionError | TimeoutError | socket.gaierror) for cause in causes
     )
 
 
@@ -281,9 +317,7 @@ def _reason(source: Source, error: Exception) -> str:
         return f"access was refused; log in anew with `hf auth login` or set HF_TOKEN; see {page}"
     if has(errors.EntryNotFoundError) and 404 in statuses:
         return f"the hub has no such file; see {page}; `muppet-zoo lock --update` renews a lock"
-    if has(ConnectionError, TimeoutError, socket.gaierror) or "ConnectError" in map(_type, causes):
-        return f"the hub cannot be reached at {constants.ENDPOINT}; {_MIRROR}"
-    return f"{_type(error)}: {_first_words(causes)}; try again; {_MIRROR}"
+    return f"{type(error).__name__}: {_first_words(causes)}; try again; {_MIRROR}"
 
 
 def _near_revisions(source: Source) -> str:
@@ -316,10 +350,6 @@ def _first_words(causes: Sequence[BaseException]) -> str:
     text = " ".join(str(causes[0]).split())[:300]
     token = get_token()
     return text.replace(token, "<token>") if token else text
-
-
-def _type(error: BaseException) -> str:
-    return type(error).__name__
 
 
 def _while_offline() -> str:

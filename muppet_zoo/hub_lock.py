@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from muppet_zoo.errors import SourceError, SpecError
 from muppet_zoo.file_tools import sha256_of, write_atomically
-from muppet_zoo.spec import Source, TaskSpec, is_commit
+from muppet_zoo.spec import CONVERSION, Source, TaskSpec, is_commit
 from muppet_zoo.validation import schema_findings
 from muppet_zoo.yaml_reader import Document
 
@@ -85,25 +85,20 @@ class Lock:
         """The entry that a task's source is read by, if there is one.
 
         Raises:
-            SourceError: the spec pins a commit, and the lock has another for the same rows.
+            SourceError: the spec pins a commit, and the lock has only another for the same rows.
         """
         entry = self.sources.get(key_of(source))
-        revision = source.revision or ""
-        if not is_commit(revision):
+        if entry is not None or not is_commit(source.revision or ""):
             return entry
-        same_rows = [entry] if entry else self._of_dataset(source)
-        for other in same_rows:
-            if other.commit != revision:
+        for other in self.sources.values():
+            same_rows = (other.hub, other.config) == (source.hub, source.config)
+            if same_rows and other.revision != CONVERSION and other.commit != source.revision:
                 raise SourceError(
-                    f"task {task}: the spec pins {source.hub} to commit {revision}, but "
+                    f"task {task}: the spec pins {source.hub} to commit {source.revision}, but "
                     f"{self.path} has {other.commit} (for revision '{other.revision}'); if the "
-                    f"spec is right, run `muppet-zoo lock --update {task}`"
+                    f"spec is right, run `muppet-zoo lock {task}`"
                 )
-        return entry
-
-    def _of_dataset(self, source: Source) -> list[LockedSource]:
-        wanted = key_of(source)[:2]
-        return [entry for key, entry in sorted(self.sources.items()) if key[:2] == wanted]
+        return None
 
     def with_entry(self, entry: LockedSource) -> Lock:
         """A copy in which `entry` replaces what has its key."""
@@ -163,6 +158,11 @@ def read_lock(path: Path) -> Lock:
     sources: dict[Key, LockedSource] = {}
     for raw in data["sources"]:
         entry = _entry(raw)
+        if is_commit(entry.revision) and entry.commit != entry.revision:
+            raise SourceError(
+                f"{path}: {entry.hub} at commit {entry.revision} is recorded as {entry.commit}; "
+                f"remove the entry and run `muppet-zoo lock`"
+            )
         if sources.setdefault(entry.key, entry) is not entry:
             name = f"{entry.hub}, config {entry.config}, revision {entry.revision}"
             raise SourceError(f"{path}: two entries for {name}; keep one of them")

@@ -15,16 +15,17 @@ from typing import Any
 
 from muppet_zoo.errors import SourceError, allowed
 from muppet_zoo.hub_files import (
-    CONVERSION,
+    check_reachable,
     commit_of,
     download,
     hub_error,
+    is_cached,
     open_builder,
     split_files,
 )
 from muppet_zoo.hub_lock import Lock, LockedFile, LockedSource
 from muppet_zoo.row_files import Meter, NumberedRows
-from muppet_zoo.spec import Source, is_commit
+from muppet_zoo.spec import CONVERSION, Source, is_commit
 
 _BATCH_ROWS = 1024
 
@@ -91,6 +92,8 @@ class HubRows:
 
         locked = self._locked_files()
         paths = [*locked] or split_files(self.source, [self.split], self._commit)[self.split]
+        if not all(is_cached(self.source, path, self._commit) for path in paths):
+            check_reachable(self.source, self._commit)
         files = {path: download(self.source, path, self._commit) for path in paths}
         self._compare(files, locked)
         datasets.disable_progress_bars()

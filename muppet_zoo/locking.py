@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from muppet_zoo.errors import MuppetZooError
-from muppet_zoo.hub_files import commit_of, file_records, split_files
+from muppet_zoo.hub_files import HubUnreachableError, commit_of, file_records, split_files
 from muppet_zoo.hub_lock import Key, Lock, LockedFile, LockedSource, key_of, write_lock
 from muppet_zoo.spec import Source, TaskSpec, is_commit
 
@@ -63,6 +63,7 @@ def lock_specs(
     commit and gets only the splits that it lacks.
 
     Raises:
+        HubUnreachableError: at the first entry, since the others would fail alike.
         SourceError: the file cannot be written.
     """
     readers = _by_key(everything)
@@ -128,16 +129,15 @@ def _outcome(specs: list[TaskSpec], lock: Lock, asker: _Asker, *, update: bool) 
     old = lock.sources.get(result.key)
     try:
         if update or old is None:
-            if not update:
-                lock.find(specs[0].name, source)
             return _compared(result, old, asker.entry(source, splits, None))
-        lock.find(specs[0].name, source)
         lacking = splits - old.splits.keys()
         if not lacking:
             return replace(result, status="kept", entry=old)
         more = asker.entry(source, lacking, old.commit)
         entry = replace(old, splits={**old.splits, **more.splits})
         return _compared(replace(result, status="completed"), old, entry)
+    except HubUnreachableError:
+        raise  # the others would fail alike
     except MuppetZooError as error:
         return replace(result, entry=old, error=error)
 

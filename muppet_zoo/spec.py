@@ -22,6 +22,12 @@ from muppet_zoo.spec_fields import record_of
 from muppet_zoo.validation import check_schema
 from muppet_zoo.yaml_reader import Document
 
+CONVERSION = "refs/convert/parquet"
+"""The branch on which the hub keeps its own Parquet files of a dataset, CONFIG/SPLIT/NNNN.parquet.
+
+Source: https://huggingface.co/docs/dataset-viewer/parquet
+"""
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

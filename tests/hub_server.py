@@ -56,13 +56,13 @@ class Hub:
         return self.datasets.setdefault(name, Dataset())
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     def __init__(self, status: int, headers: dict[str, str]) -> None:
         self.status, self.headers = status, headers
 
 
-def _not_found(code: str) -> _Refused:
-    return _Refused(404, {"X-Error-Code": code})
+def _not_found(code: str) -> _RefusedError:
+    return _RefusedError(404, {"X-Error-Code": code})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -76,12 +76,16 @@ class _Handler(BaseHTTPRequestHandler):
             for refusal in self.hub.refusals:
                 if refusal[0] in url.path:
                     self.hub.refusals.remove(refusal)
-                    raise _Refused(*refusal[1:])
+                    raise _RefusedError(*refusal[1:])
             self._answer([unquote(part) for part in url.path.strip("/").split("/")], url.query)
-        except _Refused as refused:
+        except _RefusedError as refused:
             self._send(refused.status, b"{}", refused.headers)
 
-    do_HEAD = do_POST = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def log_message(self, format: str, *args: Any) -> None:  # it would go to stderr
         pass
@@ -95,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
             case ["lfs", digest]:
                 self._send_stored(digest)
             case _:
-                raise _Refused(404, {})
+                raise _RefusedError(404, {})
 
     def _dataset(self, name: str) -> Dataset:
         if name not in self.hub.datasets:
@@ -125,16 +129,16 @@ class _Handler(BaseHTTPRequestHandler):
                 whole = _tree(files, "", recursive=True)
                 self._send_json([entry for entry in whole if entry["path"] in asked])
             case _:
-                raise _Refused(404, {})
+                raise _RefusedError(404, {})
 
     def _resolve(self, dataset: Dataset, revision: str, path: str) -> None:
         commit, files = _files(dataset, revision)
         authorized = self.headers.get("Authorization") == "Bearer hf_has_access"
         if dataset.gated and not authorized:
-            raise _Refused(dataset.gated, {"X-Error-Code": "GatedRepo"})
+            raise _RefusedError(dataset.gated, {"X-Error-Code": "GatedRepo"})
         headers = {"X-Repo-Commit": commit}
         if path not in files:
-            raise _Refused(404, {"X-Error-Code": "EntryNotFound", **headers})
+            raise _RefusedError(404, {"X-Error-Code": "EntryNotFound", **headers})
         data = files[path]
         if not path.endswith(".parquet"):
             self._send(200, data, {**headers, "ETag": f'"{_blob_id(data)}"'})
@@ -152,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
                     if hashlib.sha256(data).hexdigest() == digest:
                         self._send_possibly_cut(path, data)
                         return
-        raise _Refused(404, {})
+        raise _RefusedError(404, {})
 
     def _send_possibly_cut(self, path: str, data: bytes) -> None:
         how = self.hub.cut.get(path, "")
