@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from muppet_zoo.errors import SourceError, allowed
+from muppet_zoo.hub_errors import asking
 from muppet_zoo.hub_files import (
     check_reachable,
     commit_of,
     download,
-    hub_error,
     is_cached,
     open_builder,
     split_files,
@@ -98,12 +98,10 @@ class HubRows:
         self._compare(files, locked)
         datasets.disable_progress_bars()
         names = [str(path) for path in files.values()]
-        try:
+        with asking(self.source, f"read split '{self.split}'"):
             return datasets.load_dataset(
                 "parquet", data_files={self.split: names}, split=self.split
             )
-        except Exception as error:  # of dozens of types
-            raise hub_error(self.source, f"read split '{self.split}'", error) from error
 
     def _published(self) -> Any:
         """The dataset as its publisher laid it out, which the library finds out from the card."""
@@ -111,14 +109,11 @@ class HubRows:
         if locked := self._locked_files():
             files = {path: download(self.source, path, self._commit) for path in locked}
             self._compare(files, locked, prepared=Path(builder.cache_dir))
-        try:
+        with asking(self.source, f"read it at commit {self._commit}"):
             builder.download_and_prepare()
             splits = list(builder.info.splits)
             if self.split in splits:
                 return builder.as_dataset(self.split)
-        except Exception as error:  # of dozens of types
-            tried = f"read it at commit {self._commit}"
-            raise hub_error(self.source, tried, error) from error
         raise SourceError(f"{self.where}: there is no such split{allowed(self.split, splits)}")
 
     def _locked_files(self) -> dict[str, LockedFile]:

@@ -2,149 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import socket
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers import muppet_zoo
-from hub_server import Dataset, Hub, hub_server
-from tiny_zoo import random_rows, spec_data, write_jsonl, write_spec, write_tokenizer
+from hub_client import (
+    COMMIT,
+    OTHER,
+    ROWS,
+    Client,
+    converted,
+    expect_built,
+    expect_error,
+    hub_client,
+    parquet,
+    published,
+)
 
-from muppet_zoo.build import BuildOptions, build
-from muppet_zoo.encode import open_tokenizer
+from muppet_zoo.spec import CONVERSION
 
-ROWS = {"train": random_rows("single", 60), "validation": random_rows("single", 20, 1)}
-OTHER = {"train": random_rows("single", 30, 2), "validation": random_rows("single", 10, 3)}
-CONVERSION = "refs/convert/parquet"
-COMMIT = "c" * 40
 BOTH_WAYS = [CONVERSION, pytest.param("main", marks=pytest.mark.slow)]
-CARD = """\
----
-configs:
-- config_name: plain
-  data_files:
-  - {split: train, path: plain/train-*.parquet}
-  - {split: validation, path: plain/validation-*.parquet}
-- config_name: other
-  data_files:
-  - {split: train, path: other/train-*.parquet}
-  - {split: validation, path: other/validation-*.parquet}
----
-"""
-
-Splits = Mapping[str, Sequence[Mapping[str, Any]]]
-
-
-def parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows)), sink)
-    return sink.getvalue()
-
-
-def published(plain: Splits = ROWS, other: Splits = OTHER) -> dict[str, bytes]:
-    """A dataset of two configurations, as publishers lay it out."""
-    files = {"README.md": CARD.encode()}
-    for config, splits in {"plain": plain, "other": other}.items():
-        for split, rows in splits.items():
-            files[f"{config}/{split}-00000.parquet"] = parquet(rows)
-    return files
-
-
-def converted(splits: Splits = ROWS) -> dict[str, bytes]:
-    """The hub's own conversion, its train split in two files."""
-    half = len(splits["train"]) // 2
-    return {
-        ".gitattributes": b"*.parquet filter=lfs\n",
-        "plain/train/0000.parquet": parquet(splits["train"][:half]),
-        "plain/train/0001.parquet": parquet(splits["train"][half:]),
-        "plain/validation/0000.parquet": parquet(splits["validation"]),
-    }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Client:
-    """muppet-zoo in a process and with caches of its own, and specs of the server's data."""
-
-    folder: Path
-    hub: Hub
-    dataset: Dataset
-
-    def spec(self, name: str = "toy", **source: Any) -> None:
-        """A spec of the dataset; `source` replaces parts of its source."""
-        data = spec_data(name)
-        data["source"] |= {"hub": "nobody/nothing", "config": "plain", "revision": "main"} | source
-        data["source"] = {key: value for key, value in data["source"].items() if value is not None}
-        write_spec(self.folder / "specs", data)
-
-    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        own = {
-            "HF_ENDPOINT": self.hub.url,
-            "HF_HOME": str(self.folder / "hf"),
-            "NO_PROXY": "127.0.0.1,localhost",
-            "HF_TOKEN": "",
-            "HF_HUB_OFFLINE": "",
-        }
-        done = muppet_zoo(
-            *arguments, "--specs", str(self.folder / "specs"), cwd=self.folder, env={**own, **env}
-        )
-        assert "Traceback" not in done.stderr
-        return done
-
-    def build(self, *tasks: str, **env: str) -> subprocess.CompletedProcess[str]:
-        out, tokenizer = str(self.folder / "out"), str(self.folder / "tokenizer")
-        command = ("build", *(tasks or ("toy",)), "--tokenizer", tokenizer, "--out", out)
-        return self.run(*command, **env)
-
-    def built(self, task: str = "toy") -> dict[str, list[bytes]]:
-        """Role -> the bytes of its shards."""
-        roles = sorted((self.folder / "out" / task).glob("*/manifest.json"))
-        return {
-            path.parent.name: [shard.read_bytes() for shard in sorted(path.parent.glob("*.arrow"))]
-            for path in roles
-        }
-
-    def expected(self, splits: Splits) -> dict[str, list[bytes]]:
-        """The shards of these rows, given as files."""
-        for split, rows in splits.items():
-            write_jsonl(self.folder / f"mirror/reference/{split}.jsonl", rows)
-        reference = write_spec(self.folder / "other_specs", spec_data("reference"))
-        tokenizer = open_tokenizer(str(self.folder / "tokenizer"))
-        options = BuildOptions(mirror=self.folder / "mirror")
-        report = build([reference], tokenizer=tokenizer, out=self.folder / "out", options=options)
-        assert not report.errors
-        return self.built("reference")
-
-    def lock_data(self) -> list[dict[str, Any]]:
-        entries = json.loads((self.folder / "specs/zoo.lock").read_text())["sources"]
-        assert isinstance(entries, list)
-        return entries
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
-    write_tokenizer(tmp_path / "tokenizer")
-    with hub_server() as hub:
-        yield Client(folder=tmp_path, hub=hub, dataset=hub.dataset("nobody/nothing"))
-
-
-def expect_built(done: subprocess.CompletedProcess[str]) -> None:
-    assert done.returncode == 0, done.stderr
-
-
-def expect_error(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    assert done.returncode == 1, (done.stdout, done.stderr)
-    for part in parts:
-        assert part in done.stderr
+    with hub_client(tmp_path) as client:
+        yield client
 
 
 # --- what is read ----------------------------------------------------------------------------
@@ -433,116 +318,3 @@ def test_another_commit_in_the_cache_is_never_taken_instead(client: Client) -> N
         f"commit {second} could not be opened while HF_HUB_OFFLINE is set, and the newest in the "
         f"cache, {first}, is another",
     )
-
-
-# --- the lock --------------------------------------------------------------------------------
-
-
-def test_the_lock_records_commit_sizes_and_digests(client: Client) -> None:
-    commit = client.dataset.push(published())
-    client.spec()
-    client.spec("toy_again", splits={"train": "validation"})
-    done = client.run("lock", "toy")
-    assert done.returncode == 0
-    (entry,) = client.lock_data()
-    assert (entry["config"], entry["revision"], entry["commit"]) == ("plain", "main", commit)
-    assert entry["splits"].keys() == {"train", "validation"}
-    data = client.dataset.commits[commit]["plain/train-00000.parquet"]
-    digest = hashlib.sha256(data).hexdigest()
-    assert entry["splits"]["train"] == [
-        {"path": "plain/train-00000.parquet", "size": len(data), "sha256": digest}
-    ]
-    assert not any(request.startswith("GET /lfs") for request in client.hub.requests)
-
-
-def test_files_in_git_itself_are_known_by_their_blob(client: Client) -> None:
-    lines = "".join(json.dumps(row) + "\n" for row in ROWS["train"]).encode()
-    commit = client.dataset.push({"train.jsonl": lines})
-    client.spec(config=None, splits={"train": "train"})
-    assert client.run("lock").returncode == 0
-    (file,) = client.lock_data()[0]["splits"]["train"]
-    assert file.keys() == {"path", "size", "git_blob"}
-    expect_built(client.build())
-    assert client.built() == {"train": client.expected(ROWS)["train"]}
-    client.dataset.commits[commit]["train.jsonl"] = lines.replace(b"cat", b"dog")
-    done = client.build(HF_HOME=str(client.folder / "cold"))
-    expect_built(done)  # nothing to do: the commit and the spec are the same
-    (client.folder / "out").rename(client.folder / "out_before")
-    expect_error(client.build(HF_HOME=str(client.folder / "cold")), "git_blob", "--update toy")
-
-
-def test_an_entry_stays_until_it_is_updated(client: Client) -> None:
-    first = client.dataset.push(published())
-    client.spec()
-    assert client.run("lock").returncode == 0
-    before = (client.folder / "specs/zoo.lock").read_bytes()
-    second = client.dataset.push(published(OTHER))
-    client.hub.requests.clear()
-    assert "1 kept" in client.run("lock").stdout
-    assert client.hub.requests == []
-    assert (client.folder / "specs/zoo.lock").read_bytes() == before
-    done = client.run("lock", "--update", "--json")
-    (entry,) = json.loads(done.stdout)["entries"]
-    assert entry["status"] == "renewed"
-    assert entry["changes"][0] == f"commit {first[:10]} -> {second[:10]}"
-    assert entry["changes"][1].startswith("plain/train-00000.parquet changed, ")
-    assert client.lock_data()[0]["commit"] == second
-    assert "1 unchanged" in client.run("lock", "--update").stdout
-
-
-def test_a_split_that_an_entry_lacks_is_added_at_its_commit(client: Client) -> None:
-    first = client.dataset.push(published())
-    client.spec(splits={"train": "train"})
-    assert client.run("lock").returncode == 0
-    client.dataset.push(published(OTHER))
-    client.spec()
-    expect_error(client.build(), "the lock has no files for this split; run `muppet-zoo lock toy`")
-    assert "1 completed" in client.run("lock").stdout
-    assert client.lock_data()[0]["commit"] == first
-    expect_built(client.build())
-    assert client.built() == client.expected(ROWS)
-
-
-def test_failures_do_not_cost_the_other_entries(client: Client) -> None:
-    client.dataset.push(published())
-    client.hub.dataset("nobody/gated").push(converted(), CONVERSION)
-    client.hub.dataset("nobody/gated").push(published())
-    client.hub.dataset("nobody/gated").gated = 403
-    client.spec("gated", hub="nobody/gated")
-    client.spec("absent", hub="nobody/absent")
-    client.spec("there")
-    done = client.run("lock")
-    expect_error(done, "nobody/absent", "no such dataset", "nobody/gated", "request access")
-    assert "2 failed, 1 added" in done.stdout
-    assert [entry["hub"] for entry in client.lock_data()] == ["nobody/nothing"]
-
-
-def test_entries_that_nothing_reads_go_with_an_update(client: Client) -> None:
-    commit = client.dataset.push(published())
-    client.spec()
-    assert client.run("lock").returncode == 0
-    client.dataset.push(published(OTHER))
-    second = client.dataset.refs["main"]
-    client.spec(revision=second)
-    expect_error(
-        client.build(),
-        f"task toy: the spec pins nobody/nothing to commit {second}, but",
-        f"zoo.lock has {commit} (for revision 'main'); if the spec is right, run "
-        f"`muppet-zoo lock toy`",
-    )
-    done = client.run("lock", "--update", "toy")
-    assert done.returncode == 0
-    assert "1 added, 1 removed" in done.stdout
-    assert [entry["revision"] for entry in client.lock_data()] == [second]
-    expect_built(client.build())
-
-
-def test_a_lock_of_ones_own(client: Client) -> None:
-    client.dataset.push(published())
-    client.spec()
-    own = str(client.folder / "own.lock")
-    assert client.run("lock", "--lock", own).returncode == 0
-    assert not (client.folder / "specs/zoo.lock").exists()
-    client.dataset.push(published(OTHER))
-    expect_built(client.build("toy", "--lock", own))
-    assert client.built() == client.expected(ROWS)
