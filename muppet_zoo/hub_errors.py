@@ -67,10 +67,10 @@ def asking(source: Source, tried: str) -> Iterator[None]:
     except MuppetZooError:
         raise
     except Exception as error:  # of dozens of types
-        raise hub_error(source, tried, error) from error
+        raise _error(source, tried, error) from error
 
 
-def hub_error(source: Source, tried: str, error: Exception) -> SourceError:
+def _error(source: Source, tried: str, error: Exception) -> SourceError:
     """What went wrong and what to do about it; `tried` completes "cannot …"."""
     from huggingface_hub import constants
 
