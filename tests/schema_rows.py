@@ -20,8 +20,9 @@ Row = dict[str, Any]
 
 # Letters with a simple small and capital form, so that a search without regard to case still works.
 LETTERS = "abcdefghijklmnopqrstuvwxyzàâçéèñöüøабвгдежзиклмнопαβγδεζηθλμπ"
-PIECES = ("naïve", "日本語", "emoji 😀👍🏽", "{label}", "{}", '"quoted"', "a\tb",
-          "line\nbreak", "<b>bold</b>", "100%", "–", "e\u0301", "  ", "[SEP]", "\\n", "ﬁ", "\u200b", "'s")  # fmt: skip
+PIECES = ("naïve", "日本語", "emoji 😀👍🏽", "{label}", "{}", '"quoted"', "a\tb", "line\nbreak",
+          "<b>bold</b>", "100%", "–", "e\u0301", "  ", "[SEP]", "\\n", "ﬁ", "\u200b",
+          "'s")  # fmt: skip
 # Operations that read a place or a pattern out of a text.
 READING = {"locate", "mark_span", "mark_words", "split_at", "split_options", "keep_words",
            "replace_text"}  # fmt: skip

@@ -29,7 +29,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--out", required=True, type=_FOLDER, metavar="DIR", help="Where the shards go.")
 @click.option(
     "--mirror", type=_FOLDER, metavar="DIR",
-    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub.",
+    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub. The split "
+    "is named as in the source, or by its role; tasks of one dataset may share DIR/<dataset>.",
 )  # fmt: skip
 @click.option(
     "--max-tokens", type=click.IntRange(min=4), default=128, show_default=True,
