@@ -85,6 +85,8 @@ class Run:
     data: Path
     mixture: str | None
     task: str | None
+    targets: tuple[str, ...]
+    allow_trained_targets: bool
     seed: int
     trainer: str
     model: ModelSettings
@@ -129,6 +131,8 @@ def parse_run(data: Mapping[str, Any]) -> Run:
         data=Path(data["data"]),
         mixture=data.get("mixture"),
         task=data.get("task"),
+        targets=tuple(data["targets"]),
+        allow_trained_targets=data["allow_trained_targets"],
         seed=data["seed"],
         trainer=data["trainer"],
         model=ModelSettings(**data["model"]),
