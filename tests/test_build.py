@@ -700,7 +700,7 @@ def test_the_command_prints_one_json_document(bench: Bench) -> None:
 
 def test_a_command_without_tasks_says_so(bench: Bench) -> None:
     bench.add("toy")
-    with pytest.raises(UsageError, match="nothing to build"):
+    with pytest.raises(UsageError, match="no task is named"):
         run(bench)
 
 

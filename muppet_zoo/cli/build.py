@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import json_option, specs_option
+from muppet_zoo.cli.options import chosen_specs, json_option, specs_option
 
 if TYPE_CHECKING:
     from muppet_zoo.build import BuildProgress, BuildReport, SplitOutcome
     from muppet_zoo.console import ProgressDisplay, ProgressLine
-    from muppet_zoo.spec import TaskSpec
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -46,6 +45,10 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--verify", is_flag=True, help="Read what is built already, and make anew what is damaged."
 )
+@click.option(
+    "--license-policy", type=click.Choice(["any", "redistributable", "commercial"]),
+    help="What the licences of all tasks must permit; in place of the mixture's policy.",
+)  # fmt: skip
 @specs_option
 @json_option
 def command(
@@ -58,6 +61,7 @@ def command(
     limit: int | None,
     jobs: int,
     verify: bool,
+    license_policy: str | None,
     spec_dirs: tuple[Path, ...],
     as_json: bool,
 ) -> int:
@@ -70,10 +74,11 @@ def command(
     from muppet_zoo.console import print_error, progress
     from muppet_zoo.encode import open_tokenizer
 
-    specs = _chosen_specs(tasks, mixture, spec_dirs)
+    specs, policy = chosen_specs(tasks, mixture, spec_dirs)
     options = BuildOptions(
-        mirror=mirror, max_tokens=max_tokens, limit=limit, jobs=jobs, verify=verify
-    )
+        mirror=mirror, max_tokens=max_tokens, limit=limit, jobs=jobs, verify=verify,
+        license_policy=license_policy or policy,
+    )  # fmt: skip
     start = time.monotonic()
     with ExitStack() as stack:
         lines = _Lines(stack.enter_context(progress(quiet=as_json)))
@@ -85,19 +90,6 @@ def command(
     for error in report.errors:
         print_error(error)
     return 1 if report.errors else 0
-
-
-def _chosen_specs(
-    tasks: tuple[str, ...], mixture: str | None, spec_dirs: tuple[Path, ...]
-) -> list[TaskSpec]:
-    from muppet_zoo.errors import UsageError
-    from muppet_zoo.zoo import load_zoo
-
-    if not tasks and mixture is None:
-        raise UsageError("nothing to build: name tasks or a --mixture; `muppet-zoo list` has both")
-    zoo = load_zoo(spec_dirs)
-    names = (*tasks, *(zoo.mixture(mixture).tasks if mixture is not None else ()))
-    return [zoo.task(name) for name in dict.fromkeys(names)]
 
 
 class _Lines:
