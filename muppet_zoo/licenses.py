@@ -152,17 +152,21 @@ def _spdx_problem(name: str) -> str | None:
     # Loading SPDX's list takes longer than a spec; most licences are in the table above.
     from license_expression import get_spdx_licensing
 
-    spdx = get_spdx_licensing()
-    found = spdx.validate(name)
-    if found.normalized_expression == name:
+    # Looked up, not parsed: the library's parser is for expressions that are right.
+    symbols = {
+        key: symbol
+        for key, symbol in get_spdx_licensing().known_symbols.items()
+        if not symbol.is_exception and not _REF.fullmatch(key)
+    }
+    if name in symbols:
         return None
-    if not found.errors:
-        return f"found '{name}'; SPDX writes '{found.normalized_expression}'"
-    known = [key for key in spdx.known_symbols if not _REF.fullmatch(key)]
+    for key, symbol in symbols.items():
+        if name.casefold() in (key.casefold(), *(alias.casefold() for alias in symbol.aliases)):
+            return f"found '{name}'; SPDX writes '{key}'"
     return (
         f"'{name}' is no SPDX identifier; LicenseRef-NAME is for terms that SPDX does not list, "
         f"AND joins several that all hold, and '{UNKNOWN}' says that the publisher states none"
-        f"{suggest(name, known)}"
+        f"{suggest(name, symbols)}"
     )
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from facts.collect import committed, key_of
 from helpers import byte_level
 from schema_rows import linked_columns, rows_of
 from tiny_zoo import write_jsonl
@@ -25,6 +24,7 @@ from tokenizers import Tokenizer
 
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.examples import Example, examples_of
+from muppet_zoo.hub_facts import key_of, read_facts
 from muppet_zoo.manifests import Manifest
 from muppet_zoo.row_files import read_rows
 from muppet_zoo.shards import BuiltSplit, open_task
@@ -38,7 +38,7 @@ NUM_ROWS = 12
 MAX_TOKENS = {"span": 192}
 ENOUGH_TOKENS = 1 << 14
 
-FACTS = committed()
+FACTS = read_facts()
 SPECS = load_zoo().tasks
 
 
