@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -89,7 +90,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         options = BuildOptions(
             mirror=mirror, max_tokens=MAX_TOKENS["span"] if is_span else ENOUGH_TOKENS, jobs=1
         )
-        report = build(specs, tokenizer=tokenizer, out=out, options=options)
+        # Some thousand small files need not outlive a power cut.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "fsync", lambda descriptor: None)
+            report = build(specs, tokenizer=tokenizer, out=out, options=options)
         failed |= {(o.task, o.role): o.why for o in report.outcomes if o.status != "built"}
     return World(out=out, cases=cases, failed=failed, tokenizer=tokenizer.load())
 
