@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import chosen_specs, json_option, specs_option
+from muppet_zoo.cli.options import chosen_specs, json_option, lock_option, specs_option
 
 if TYPE_CHECKING:
     from muppet_zoo.build import BuildProgress, BuildReport, SplitOutcome
@@ -49,6 +49,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--license-policy", type=click.Choice(["any", "redistributable", "commercial"]),
     help="What the licences of all tasks must permit; in place of the mixture's policy.",
 )  # fmt: skip
+@lock_option
 @specs_option
 @json_option
 def command(
@@ -62,23 +63,35 @@ def command(
     jobs: int,
     verify: bool,
     license_policy: str | None,
+    lock_file: Path | None,
     spec_dirs: tuple[Path, ...],
     as_json: bool,
 ) -> int:
     """Turn the rows of TASKs into Arrow shards of token ids, under DIR/<task>/<split>/.
 
     What is built already and unchanged is left alone; what was interrupted goes on. Rows come from
-    the hub at the spec's revision, from the spec's own files, or from a mirror.
+    the hub, from the spec's own files, or from a mirror. On the hub, a task that `muppet-zoo lock`
+    has recorded is read at the commit it recorded, and its files are compared; others are read as
+    their revision is now.
     """
     from muppet_zoo.build import BuildOptions, build
     from muppet_zoo.console import print_error, progress
     from muppet_zoo.encode import open_tokenizer
+    from muppet_zoo.hub_lock import locks_of
+    from muppet_zoo.zoo import spec_folders
 
     specs, policy = chosen_specs(tasks, mixture, spec_dirs)
     options = BuildOptions(
-        mirror=mirror, max_tokens=max_tokens, limit=limit, jobs=jobs, verify=verify,
+        mirror=mirror,
+        max_tokens=max_tokens,
+        limit=limit,
+        jobs=jobs,
+        verify=verify,
         license_policy=license_policy or policy,
-    )  # fmt: skip
+        locks={}
+        if mirror
+        else locks_of(specs, [folder.path for folder in spec_folders(spec_dirs)], lock_file),
+    )
     start = time.monotonic()
     with ExitStack() as stack:
         lines = _Lines(stack.enter_context(progress(quiet=as_json)))
