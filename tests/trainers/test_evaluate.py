@@ -64,9 +64,9 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     """The predictions that are scored, task by task."""
     seen: list[list[Any]] = []
 
-    def watched(metrics: Any, predictions: Any, targets: Any, *, num_labels: int) -> Any:
+    def watched(metrics: Any, predictions: Any, targets: Any, **others: Any) -> Any:
         seen.append(predictions)
-        return score_all(metrics, predictions, targets, num_labels=num_labels)
+        return score_all(metrics, predictions, targets, **others)
 
     monkeypatch.setattr(evaluate, "score_all", watched)
     return seen
