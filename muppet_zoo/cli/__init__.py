@@ -23,6 +23,7 @@ _COMMANDS = {
     "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),
     "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
     "eval": ("evaluate", "Score a trained model on built tasks."),
+    "report": ("report", "Compare scores of runs: intervals, tests, figures, one HTML page."),
 }
 
 

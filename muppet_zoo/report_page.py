@@ -1,0 +1,38 @@
+"""A report as one HTML file that needs nothing else: no network, no font, no library.
+
+Style and script are inside (`templates/report.html`); figures are inline SVG. All text from results
+is escaped. The same report and library versions give the same bytes, so a page can be committed and
+a change of it means a change of the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.metrics import load_library
+from muppet_zoo.report_figures import Drawing, svg_of
+from muppet_zoo.report_tables import is_numeric, notes_of, shown, tables_of
+from muppet_zoo.score_report import Report
+
+
+def write_page(
+    path: Path, title: str, report: Report, drawings: Sequence[Drawing], notes: Sequence[str] = ()
+) -> None:
+    """Write the page; `notes` come before those of the tables. Raises MissingExtraError."""
+    environment = load_library("jinja2").Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["shown"] = shown
+    source = resources.files("muppet_zoo").joinpath("templates/report.html").read_text("utf-8")
+    page = environment.from_string(source).render(
+        title=title,
+        report=report,
+        tables=tables_of(report),
+        notes=[*notes, *notes_of(report)],
+        figures=[(drawing, svg_of(drawing)) for drawing in drawings],
+        is_numeric=is_numeric,
+    )
+    write_atomically(path, page.encode())
