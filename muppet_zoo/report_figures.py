@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from typing import Any
 
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.metrics import load_library
+from muppet_zoo.results import ReportError
 from muppet_zoo.score_groups import shots_order
 from muppet_zoo.score_report import Report, ScoreRow
 
@@ -57,17 +59,21 @@ def svg_of(drawing: Drawing) -> str:
     """The figure as an SVG element for a page."""
     with _style():
         text = _rendered(drawing, "svg").decode()
-    # Inside HTML the XML declaration and document type are not allowed.
-    return text[text.index("<svg") :]
+    # Inside HTML the XML declaration and document type are not allowed, and ids are the page's.
+    text = text[text.index("<svg") :]
+    return re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{drawing.name}-", text)
 
 
 def write_figures(drawings: Sequence[Drawing], folder: Path) -> None:
-    """Write each as NAME.svg and NAME.png; the folder is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with _style():
-        for drawing in drawings:
-            for kind in ("svg", "png"):
-                write_atomically(folder / f"{drawing.name}.{kind}", _rendered(drawing, kind))
+    """Write each as NAME.svg and NAME.png; the folder is made. ReportError when it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _style():
+            for drawing in drawings:
+                for kind in ("svg", "png"):
+                    write_atomically(folder / f"{drawing.name}.{kind}", _rendered(drawing, kind))
+    except OSError as error:
+        raise ReportError(f"{folder}: cannot be written: {error.strerror}") from None
 
 
 @contextmanager
@@ -135,10 +141,12 @@ def _sample_efficiency(report: Report, split: str, rows: Sequence[ScoreRow]) -> 
     for axes, target in zip(panels, targets, strict=False):
         mine = [row for row in rows if row.target == target]
         ticks = sorted({row.shots for row in mine}, key=shots_order)
-        for arm in report.arms:
+        for number, arm in enumerate(report.arms):
             points = [row for row in mine if row.arm == arm]
+            # Beside each other, so that one arm's interval does not hide another's.
+            aside = 0.06 * (number - (len(report.arms) - 1) / 2)
             axes.errorbar(
-                [ticks.index(row.shots) for row in points],
+                [ticks.index(row.shots) + aside for row in points],
                 [row.mean for row in points],
                 yerr=list(zip(*(_errors(r.mean, r.low, r.high) for r in points), strict=True))
                 or None,

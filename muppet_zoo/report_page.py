@@ -15,13 +15,19 @@ from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.metrics import load_library
 from muppet_zoo.report_figures import Drawing, svg_of
 from muppet_zoo.report_tables import is_numeric, notes_of, shown, tables_of
+from muppet_zoo.results import ReportError
 from muppet_zoo.score_report import Report
 
 
 def write_page(
     path: Path, title: str, report: Report, drawings: Sequence[Drawing], notes: Sequence[str] = ()
 ) -> None:
-    """Write the page; `notes` come before those of the tables. Raises MissingExtraError."""
+    """Write the page; `notes` come before those of the tables.
+
+    Raises:
+        MissingExtraError: jinja2 or matplotlib is not installed.
+        ReportError: the file cannot be written.
+    """
     environment = load_library("jinja2").Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -35,4 +41,8 @@ def write_page(
         figures=[(drawing, svg_of(drawing)) for drawing in drawings],
         is_numeric=is_numeric,
     )
-    write_atomically(path, page.encode())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, page.encode())
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be written: {error.strerror}") from None

@@ -49,7 +49,7 @@ def tables_of(report: Report) -> list[Table]:
             title=f"Gains over {report.baseline}",
             caption=f"Runs of equal seed are paired. Over seeds: {percent} Student interval, exact "
             f"permutation test. Over examples, the paired seeds' mean of each row: {percent} "
-            f"bootstrap interval; McNemar's exact test for one seed's labels, else permutation. "
+            f"bootstrap interval; McNemar's exact test for one seed's labels, else Student's t. "
             f"Each p is corrected by Holm for all {len(report.comparisons)} comparisons here.",
             rows=tuple(_comparison_row(row) for row in report.comparisons),
         ),
