@@ -118,11 +118,16 @@ def _errors(mean: float, low: float | None, high: float | None) -> tuple[float, 
     return (0.0, 0.0) if low is None or high is None else (mean - low, high - mean)
 
 
-def _legend(figure: Any, axes: Any, num_arms: int) -> None:
+def _legend(figure: Any, axes: Any, title: str = "") -> None:
+    """One legend above all panels, in as many columns as its names leave room for."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(4, num_arms), frameon=False
+    one = 0.6 + _LETTER_INCHES * max(len(label) for label in labels)
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / one)))
+    legend = figure.legend(
+        handles, labels, loc="outside upper center", ncols=columns, frameon=False, title=title
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _sample_efficiency(report: Report, split: str, rows: Sequence[ScoreRow]) -> Drawing | None:
@@ -160,7 +165,7 @@ def _sample_efficiency(report: Report, split: str, rows: Sequence[ScoreRow]) -> 
         axes.set_xlabel("labelled examples")
     for axes in list(panels)[len(targets) :]:
         axes.set_axis_off()
-    _legend(figure, figure.axes[0], len(report.arms))
+    _legend(figure, figure.axes[0])
     return Drawing(
         name=f"sample_efficiency_{split}",
         title=f"Score over the number of labelled examples, {split}",
@@ -201,7 +206,7 @@ def _targets(report: Report, split: str, rows: Sequence[ScoreRow]) -> Drawing | 
     axes.set_yticks(range(len(targets)), labels, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("score")
-    _legend(figure, axes, len(report.arms))
+    _legend(figure, axes)
     return Drawing(
         name=f"targets_{split}",
         title=f"Score on each target with the most labelled examples, {split}",
@@ -238,11 +243,11 @@ def _scale(report: Report, split: str, rows: Sequence[ScoreRow]) -> Drawing | No
             color=colour,
             marker=_MARKERS[number % len(_MARKERS)],
             markersize=5,
-            label=f"{shots} labelled examples",
+            label=str(shots),
         )
     axes.set_xlabel("tasks in pre-finetuning")
     axes.set_ylabel("mean score over targets")
-    _legend(figure, axes, len(all_shots))
+    _legend(figure, axes, "labelled examples")
     return Drawing(
         name=f"scale_{split}",
         title=f"Average score over the number of pre-finetuning tasks, {split}",
