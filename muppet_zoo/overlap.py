@@ -1,0 +1,343 @@
+"""Which training rows have inputs in common with evaluation rows, task by task.
+
+The evaluation rows are read first and indexed (`overlap_index.py`); the training rows stream past
+the index. Targets are never compared: a question that was trained on is known, whatever its answer.
+
+A row counts once for each split it is compared with, at the strongest kind of overlap found there.
+Both sides are counted, since they say different things: how much of the evaluation was seen in
+training, and how much of the training would have to go. Beside what the texts show stands what the
+specs know: the corpora that two tasks were both made from (`lineage`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muppet_zoo.errors import UnknownNameError
+from muppet_zoo.examples import examples_of
+from muppet_zoo.fingerprints import spec_digest
+from muppet_zoo.overlap_hashes import HashedExamples, Indices, hash_examples
+from muppet_zoo.overlap_index import KINDS, NONE, EvaluationIndex
+from muppet_zoo.rows import Row, RowProblem
+from muppet_zoo.sources import DigestCache, MissingSplitError, open_rows
+from muppet_zoo.spec import TaskSpec
+
+DEFAULT_SPLITS = ("validation", "test")
+MAX_EXAMPLES = 5
+"""Pairs of rows that a report names for each two splits and kind."""
+_CHUNK_ROWS = 1000
+
+TaskRole = tuple[TaskSpec, str]
+NumberedRow = tuple[int, Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadSplit:
+    """One split as it was read.
+
+    num_rows: rows with inputs; num_bad_rows: rows that do not fit the spec and were left out.
+    absent: why there are no rows; digest: of where the rows come from and how inputs are made.
+    num_cut: training rows with too many near candidates to look at all of them.
+    """
+
+    task: str
+    role: str
+    num_rows: int = 0
+    num_bad_rows: int = 0
+    num_cut: int = 0
+    digest: str | None = None
+    absent: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.task} {self.role}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowPair:
+    """A training row and the first evaluation row it was found with, by their source numbers."""
+
+    kind: str
+    train_row: int
+    evaluation_row: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitPair:
+    """What one training split and one evaluation split have in common.
+
+    train_rows, evaluation_rows: kind -> rows of which it is the strongest kind of overlap.
+    lineage: the corpora that both specs name.
+    """
+
+    train: ReadSplit
+    evaluation: ReadSplit
+    train_rows: dict[str, int]
+    evaluation_rows: dict[str, int]
+    lineage: tuple[str, ...]
+    examples: tuple[RowPair, ...]
+
+    @property
+    def share(self) -> float:
+        """Evaluation rows that training has seen in some way, of all: 0 to 1."""
+        return sum(self.evaluation_rows.values()) / max(self.evaluation.num_rows, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlapReport:
+    """Every pair of a training and an evaluation split that both have rows, in their order."""
+
+    train: tuple[ReadSplit, ...]
+    evaluation: tuple[ReadSplit, ...]
+    pairs: tuple[SplitPair, ...]
+
+    @property
+    def missing(self) -> tuple[ReadSplit, ...]:
+        """Splits that were asked for and have no rows here."""
+        return tuple(split for split in (*self.train, *self.evaluation) if split.absent)
+
+
+OnRows = Callable[[str, int, float | None], None]
+"""Called with what is read, how many rows so far, and about how many there are, if known."""
+
+
+def find_overlap(
+    train: Sequence[TaskRole],
+    evaluation: Sequence[TaskRole],
+    *,
+    mirror: Path | None = None,
+    on_rows: OnRows | None = None,
+) -> OverlapReport:
+    """Compare the inputs of every training row with those of every evaluation row.
+
+    Splits that are not in the mirror, or have no row that fits their spec, are in the report by
+    name.
+
+    Raises:
+        SourceError: rows cannot be read.
+        MissingExtraError: the library for near duplicates is not installed.
+    """
+    tell = on_rows or (lambda name, done, total: None)
+    digests = DigestCache(None)
+    rows = read_evaluation(evaluation, mirror=mirror, digests=digests, on_rows=tell)
+    specs = {spec.name: spec for spec, _ in (*train, *evaluation)}
+    read, pairs = [], []
+    for spec, role in train:
+        tally = _Tally(rows)
+        split = _scan(spec, role, tally, mirror=mirror, digests=digests, on_rows=tell)
+        read.append(split)
+        if split.absent is None:
+            pairs += tally.pairs(split, specs)
+    return OverlapReport(train=tuple(read), evaluation=rows.splits, pairs=tuple(pairs))
+
+
+def train_splits(specs: Iterable[TaskSpec]) -> list[TaskRole]:
+    """The roles to train on of each task."""
+    return [(spec, role) for spec in specs for role in spec.source.splits if _is(role, ("train",))]
+
+
+def evaluation_splits(
+    specs: Iterable[TaskSpec], names: Sequence[str] = DEFAULT_SPLITS
+) -> list[TaskRole]:
+    """The roles of these names of each task; `validation` includes `validation_mismatched`.
+
+    Raises:
+        UnknownNameError: no task has a split of one of the names.
+    """
+    specs = list(specs)
+    roles = sorted({role for spec in specs for role in spec.source.splits})
+    for name in names:
+        if name not in DEFAULT_SPLITS and not any(_is(role, (name,)) for role in roles):
+            raise UnknownNameError("split of the evaluation tasks", name, roles)
+    return [(spec, role) for spec in specs for role in spec.source.splits if _is(role, names)]
+
+
+def _is(role: str, names: Sequence[str]) -> bool:
+    return any(role == name or role.startswith(f"{name}_") for name in names)
+
+
+# --- the evaluation side ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRows:
+    """The evaluation rows as an index. `splits` includes absent ones, `present` does not.
+
+    numbers: (rows of the index,) each row's number at its source.
+    """
+
+    splits: tuple[ReadSplit, ...]
+    index: EvaluationIndex
+    split_of: Indices
+    numbers: Indices
+
+    @property
+    def present(self) -> tuple[ReadSplit, ...]:
+        return tuple(split for split in self.splits if split.absent is None)
+
+
+def inputs_digest(spec: TaskSpec, role: str, source: str) -> str:
+    """Hex SHA-256 of a split's inputs: of its source's digest and of how the spec reads it."""
+    return hashlib.sha256(f"{spec_digest(spec, role)}\n{source}".encode()).hexdigest()
+
+
+def read_evaluation(
+    splits: Sequence[TaskRole], *, mirror: Path | None, digests: DigestCache, on_rows: OnRows
+) -> EvaluationRows:
+    """Read and index the rows of these splits.
+
+    Raises:
+        SourceError: rows are there and cannot be read.
+        MissingExtraError: the library for near duplicates is not installed.
+    """
+    read: list[ReadSplit] = []
+    parts: list[HashedExamples] = []
+    owners: list[Indices] = []
+    numbers: list[int] = []
+    sizes: list[int] = []
+    for spec, role in splits:
+        before, num_bad = len(numbers), 0
+        source = open_rows(spec, role, mirror=mirror, digests=digests)
+        try:
+            digest = inputs_digest(spec, role, source.digest())
+        except MissingSplitError as error:
+            read.append(ReadSplit(task=spec.name, role=role, absent=str(error)))
+            continue
+        for chunk in _chunks(source.rows()):
+            hashed, places, usable = hash_rows(spec, chunk)
+            parts.append(hashed)
+            owners.append(places + len(numbers))
+            numbers += [chunk[at][0] for at in usable]
+            num_bad += len(chunk) - len(usable)
+            on_rows(f"{spec.name} {role}", len(numbers) - before, None)
+        found = ReadSplit(
+            task=spec.name, role=role, num_rows=len(numbers) - before, num_bad_rows=num_bad,
+            digest=digest, absent=_no_rows(len(numbers) - before, num_bad),
+        )  # fmt: skip
+        read.append(found)
+        if found.absent is None:
+            sizes.append(found.num_rows)
+    split_of = np.repeat(np.arange(len(sizes)), sizes)
+    index = EvaluationIndex(
+        parts, np.concatenate([np.empty(0, np.int64), *owners]), split_of.astype(np.int32)
+    )
+    return EvaluationRows(
+        splits=tuple(read), index=index, split_of=split_of, numbers=np.array(numbers, np.int64)
+    )
+
+
+def hash_rows(
+    spec: TaskSpec, chunk: Sequence[NumberedRow]
+) -> tuple[HashedExamples, Indices, list[int]]:
+    """The hashed examples of some rows.
+
+    Returns the N examples, (N,) the place of each one's row among the usable rows, and the places
+    in `chunk` of those. Rows that do not fit the spec, or that it drops, are not usable.
+    """
+    segments, places, usable = [], [], []
+    for at, (number, row) in enumerate(chunk):
+        try:
+            examples = examples_of(spec, number, row, labelled=False)
+        except RowProblem:
+            continue
+        segments += [example.segments for example in examples]
+        places += [len(usable)] * len(examples)
+        if examples:
+            usable.append(at)
+    return hash_examples(segments), np.array(places, np.int64), usable
+
+
+def _no_rows(num_rows: int, num_bad: int) -> str | None:
+    if num_rows:
+        return None
+    return f"none of its {num_bad} rows fits the spec" if num_bad else "it has no rows"
+
+
+def _chunks(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[list[NumberedRow]]:
+    while chunk := list(itertools.islice(rows, _CHUNK_ROWS)):
+        yield list(chunk)
+
+
+# --- the training side -----------------------------------------------------------------------
+
+
+@dataclass(kw_only=False)
+class _Tally:
+    """What one training split was found to have in common with each evaluation split."""
+
+    rows: EvaluationRows
+    counts: Any = field(init=False)  # (splits, kinds) training rows
+    best: Any = field(init=False)  # (evaluation rows,) strongest kind
+    examples: dict[tuple[int, int], list[RowPair]] = field(default_factory=dict)
+    num_cut: int = 0
+
+    def __post_init__(self) -> None:
+        self.counts = np.zeros((len(self.rows.present), len(KINDS)), np.int64)
+        self.best = np.full(len(self.rows.numbers), NONE, np.uint8)
+
+    def add(self, hashed: HashedExamples, places: Indices, numbers: Sequence[int]) -> None:
+        """Count a chunk whose usable rows have these source numbers."""
+        found = self.rows.index.find(hashed, places, len(numbers))
+        self.num_cut += found.num_cut
+        for kind, touched in enumerate(found.touched):
+            self.best[touched] = np.minimum(self.best[touched], kind)
+        for row, split in np.argwhere(found.kinds < NONE).tolist():
+            kind = int(found.kinds[row, split])
+            self.counts[split, kind] += 1
+            named = self.examples.setdefault((split, kind), [])
+            if len(named) < MAX_EXAMPLES:
+                partner = int(self.rows.numbers[found.partners[row, split]])
+                pair = RowPair(kind=KINDS[kind], train_row=numbers[row], evaluation_row=partner)
+                named.append(pair)
+
+    def pairs(self, train: ReadSplit, specs: dict[str, TaskSpec]) -> Iterator[SplitPair]:
+        """One pair for each evaluation split."""
+        for number, evaluation in enumerate(self.rows.present):
+            best = self.best[self.rows.split_of == number]
+            shared = set(specs[train.task].lineage) & set(specs[evaluation.task].lineage)
+            yield SplitPair(
+                train=train,
+                evaluation=evaluation,
+                train_rows=dict(zip(KINDS, self.counts[number].tolist(), strict=True)),
+                evaluation_rows={k: int((best == i).sum()) for i, k in enumerate(KINDS)},
+                lineage=tuple(sorted(shared)),
+                examples=tuple(
+                    pair
+                    for kind in range(len(KINDS))
+                    for pair in self.examples.get((number, kind), [])
+                ),
+            )
+
+
+def _scan(
+    spec: TaskSpec,
+    role: str,
+    tally: _Tally,
+    *,
+    mirror: Path | None,
+    digests: DigestCache,
+    on_rows: OnRows,
+) -> ReadSplit:
+    source = open_rows(spec, role, mirror=mirror, digests=digests)
+    num_rows = num_bad = 0
+    try:
+        digest = inputs_digest(spec, role, source.digest())
+    except MissingSplitError as error:
+        return ReadSplit(task=spec.name, role=role, absent=str(error))
+    for chunk in _chunks(source.rows()):
+        hashed, places, usable = hash_rows(spec, chunk)
+        tally.add(hashed, places, [chunk[at][0] for at in usable])
+        num_rows += len(usable)
+        num_bad += len(chunk) - len(usable)
+        on_rows(f"{spec.name} {role}", num_rows, source.estimated_rows(chunk[-1][0] + 1))
+    return ReadSplit(
+        task=spec.name, role=role, num_rows=num_rows, num_bad_rows=num_bad,
+        num_cut=tally.num_cut, digest=digest, absent=_no_rows(num_rows, num_bad),
+    )  # fmt: skip
