@@ -140,6 +140,8 @@ def quotas(sizes: Sequence[int], rates: Rates) -> tuple[int, ...]:
     capped:       min(rows, cap), so that an epoch shrinks. Source: the same.
     explicit:     in proportion to the weights; an epoch has as many draws as there are rows.
 
+    "Rows" are those that count: of a member with a cap or weight, min(rows, cap) * weight.
+
     Raises ShardError for a task without rows, UsageError for rates that say too little.
     """
     empty = [number for number, size in enumerate(sizes) if size < 1]
@@ -152,7 +154,19 @@ def quotas(sizes: Sequence[int], rates: Rates) -> tuple[int, ...]:
         )
     if rates.scheme not in _SCHEMES:
         raise UnknownNameError("sampling scheme", rates.scheme, tuple(_SCHEMES))
-    return _SCHEMES[rates.scheme](tuple(sizes), rates)
+    return _SCHEMES[rates.scheme](_counted(sizes, rates), rates)
+
+
+def _counted(sizes: Sequence[int], rates: Rates) -> tuple[int, ...]:
+    """How many rows each task counts as, at least one."""
+    if not rates.members:
+        return tuple(sizes)
+    if len(rates.members) != len(sizes):
+        raise ValueError(f"{len(sizes)} sizes but {len(rates.members)} members")
+    return tuple(
+        max(1, round(min(size, member.cap or size) * member.weight))
+        for size, member in zip(sizes, rates.members, strict=True)
+    )
 
 
 def _feistel(values: U64, wide: U64, high: U64, keys: U64) -> U64:
