@@ -45,14 +45,31 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """What the build does with training rows that overlap with evaluation rows.
+
+    policy:   warn, drop or fail.
+    against:  mixtures or tasks whose evaluation rows are protected.
+    splits:   their roles.
+    level:    the weakest kind of overlap that counts, one of `overlap_index.KINDS`.
+    """
+
+    policy: str
+    against: tuple[str, ...]
+    splits: tuple[str, ...] = ("validation", "test")
+    level: str = "near"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Tasks by name, and their rates."""
+    """Tasks by name, and their rates; overlap is None where the build is not to compare rows."""
 
     name: str
     description: str
     tasks: tuple[str, ...]
     rates: Rates
     path: Path
+    overlap: Overlap | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +148,7 @@ class _Resolver:
         nested, whole = self._nested_members(file, own)
         members = {**nested, **own}
         self.findings += _take_out(members, own, file) if whole else []
+        self.findings += self._overlap_findings(file)
         data = file.document.data
         rates = dict(data.get("rates", {"scheme": "natural"}))
         if whole and len(self.findings) == problems_before:
@@ -147,7 +165,27 @@ class _Resolver:
             tasks=tuple(members),
             rates=Rates(**rates, members=() if plain else tuple(members.values())),
             path=file.path,
+            overlap=self._overlap(file),
         )
+
+    def _overlap(self, file: MixtureFile) -> Overlap | None:
+        data = file.document.data.get("overlap")
+        if data is None:
+            return None
+        known = {*self.files, *self._tasks}
+        against = tuple(_find(name, file, known) or name for name in data["against"])
+        return Overlap(
+            **{key: data[key] for key in ("policy", "level") if key in data},
+            **{key: tuple(data[key]) for key in ("splits",) if key in data},
+            against=against,
+        )
+
+    def _overlap_findings(self, file: MixtureFile) -> Iterator[Finding]:
+        known = {*self.files, *self._tasks, *self._broken}
+        for i, name in enumerate(file.document.data.get("overlap", {}).get("against", [])):
+            if _find(name, file, known) is None:
+                message = f"no mixture or task is named '{name}'{suggest(name, known)}"
+                yield file.document.finding(("overlap", "against", i), message)
 
     def _own_members(self, file: MixtureFile) -> Iterator[Member]:
         for i, raw in enumerate(file.document.data.get("tasks", [])):

@@ -33,6 +33,7 @@ DEFAULT_SPLITS = ("validation", "test")
 MAX_EXAMPLES = 5
 """Pairs of rows that a report names for each two splits and kind."""
 _CHUNK_ROWS = 1000
+_NOT_THERE = "not in the mirror"
 
 TaskRole = tuple[TaskSpec, str]
 NumberedRow = tuple[int, Row]
@@ -42,7 +43,7 @@ NumberedRow = tuple[int, Row]
 class ReadSplit:
     """One split as it was read.
 
-    num_rows: rows with inputs; num_bad_rows: rows that do not fit the spec and were left out.
+    num_rows: rows with inputs; num_unused_rows: rows that do not fit the spec, or that it drops.
     absent: why there are no rows; digest: of where the rows come from and how inputs are made.
     num_cut: training rows with too many near candidates to look at all of them.
     """
@@ -50,7 +51,7 @@ class ReadSplit:
     task: str
     role: str
     num_rows: int = 0
-    num_bad_rows: int = 0
+    num_unused_rows: int = 0
     num_cut: int = 0
     digest: str | None = None
     absent: str | None = None
@@ -203,23 +204,23 @@ def read_evaluation(
     numbers: list[int] = []
     sizes: list[int] = []
     for spec, role in splits:
-        before, num_bad = len(numbers), 0
-        source = open_rows(spec, role, mirror=mirror, digests=digests)
+        before, num_unused = len(numbers), 0
         try:
+            source = open_rows(spec, role, mirror=mirror, digests=digests)
             digest = inputs_digest(spec, role, source.digest())
-        except MissingSplitError as error:
-            read.append(ReadSplit(task=spec.name, role=role, absent=str(error)))
+        except MissingSplitError:
+            read.append(ReadSplit(task=spec.name, role=role, absent=_NOT_THERE))
             continue
         for chunk in _chunks(source.rows()):
             hashed, places, usable = hash_rows(spec, chunk)
             parts.append(hashed)
             owners.append(places + len(numbers))
             numbers += [chunk[at][0] for at in usable]
-            num_bad += len(chunk) - len(usable)
+            num_unused += len(chunk) - len(usable)
             on_rows(f"{spec.name} {role}", len(numbers) - before, None)
         found = ReadSplit(
-            task=spec.name, role=role, num_rows=len(numbers) - before, num_bad_rows=num_bad,
-            digest=digest, absent=_no_rows(len(numbers) - before, num_bad),
+            task=spec.name, role=role, num_rows=len(numbers) - before, num_unused_rows=num_unused,
+            digest=digest, absent=_no_rows(len(numbers) - before, num_unused),
         )  # fmt: skip
         read.append(found)
         if found.absent is None:
@@ -254,10 +255,10 @@ def hash_rows(
     return hash_examples(segments), np.array(places, np.int64), usable
 
 
-def _no_rows(num_rows: int, num_bad: int) -> str | None:
+def _no_rows(num_rows: int, num_unused: int) -> str | None:
     if num_rows:
         return None
-    return f"none of its {num_bad} rows fits the spec" if num_bad else "it has no rows"
+    return f"none of its {num_unused} rows fits the spec" if num_unused else "no rows"
 
 
 def _chunks(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[list[NumberedRow]]:
@@ -288,11 +289,12 @@ class _Tally:
         self.num_cut += found.num_cut
         for kind, touched in enumerate(found.touched):
             self.best[touched] = np.minimum(self.best[touched], kind)
-        for row, split in np.argwhere(found.kinds < NONE).tolist():
-            kind = int(found.kinds[row, split])
-            self.counts[split, kind] += 1
+        rows, splits = np.nonzero(found.kinds < NONE)
+        kinds = found.kinds[rows, splits]
+        np.add.at(self.counts, (splits, kinds), 1)
+        for split, kind in np.unique(np.stack([splits, kinds], axis=1), axis=0).tolist():
             named = self.examples.setdefault((split, kind), [])
-            if len(named) < MAX_EXAMPLES:
+            for row in rows[(splits == split) & (kinds == kind)][: MAX_EXAMPLES - len(named)]:
                 partner = int(self.rows.numbers[found.partners[row, split]])
                 pair = RowPair(kind=KINDS[kind], train_row=numbers[row], evaluation_row=partner)
                 named.append(pair)
@@ -325,19 +327,19 @@ def _scan(
     digests: DigestCache,
     on_rows: OnRows,
 ) -> ReadSplit:
-    source = open_rows(spec, role, mirror=mirror, digests=digests)
-    num_rows = num_bad = 0
+    num_rows = num_unused = 0
     try:
+        source = open_rows(spec, role, mirror=mirror, digests=digests)
         digest = inputs_digest(spec, role, source.digest())
-    except MissingSplitError as error:
-        return ReadSplit(task=spec.name, role=role, absent=str(error))
+    except MissingSplitError:
+        return ReadSplit(task=spec.name, role=role, absent=_NOT_THERE)
     for chunk in _chunks(source.rows()):
         hashed, places, usable = hash_rows(spec, chunk)
         tally.add(hashed, places, [chunk[at][0] for at in usable])
         num_rows += len(usable)
-        num_bad += len(chunk) - len(usable)
+        num_unused += len(chunk) - len(usable)
         on_rows(f"{spec.name} {role}", num_rows, source.estimated_rows(chunk[-1][0] + 1))
     return ReadSplit(
-        task=spec.name, role=role, num_rows=num_rows, num_bad_rows=num_bad,
-        num_cut=tally.num_cut, digest=digest, absent=_no_rows(num_rows, num_bad),
+        task=spec.name, role=role, num_rows=num_rows, num_unused_rows=num_unused,
+        num_cut=tally.num_cut, digest=digest, absent=_no_rows(num_rows, num_unused),
     )  # fmt: skip
