@@ -175,9 +175,10 @@ class _Resolver:
         known = {*self.files, *self._tasks}
         against = tuple(_find(name, file, known) or name for name in data["against"])
         return Overlap(
-            **{key: data[key] for key in ("policy", "level") if key in data},
-            **{key: tuple(data[key]) for key in ("splits",) if key in data},
+            policy=data["policy"],
             against=against,
+            splits=tuple(data.get("splits", Overlap.splits)),
+            level=data.get("level", Overlap.level),
         )
 
     def _overlap_findings(self, file: MixtureFile) -> Iterator[Finding]:

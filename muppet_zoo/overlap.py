@@ -23,9 +23,10 @@ import numpy as np
 from muppet_zoo.errors import UnknownNameError
 from muppet_zoo.examples import examples_of
 from muppet_zoo.fingerprints import spec_digest
+from muppet_zoo.formats import Segments
 from muppet_zoo.overlap_hashes import HashedExamples, Indices, hash_examples
 from muppet_zoo.overlap_index import KINDS, NONE, EvaluationIndex
-from muppet_zoo.rows import Row, RowProblem
+from muppet_zoo.rows import RowProblem
 from muppet_zoo.sources import DigestCache, MissingSplitError, open_rows
 from muppet_zoo.spec import TaskSpec
 
@@ -36,7 +37,7 @@ _CHUNK_ROWS = 1000
 _NOT_THERE = "not in the mirror"
 
 TaskRole = tuple[TaskSpec, str]
-NumberedRow = tuple[int, Row]
+NumberedRow = tuple[int, dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,8 @@ def find_overlap(
     digests = DigestCache(None)
     rows = read_evaluation(evaluation, mirror=mirror, digests=digests, on_rows=tell)
     specs = {spec.name: spec for spec, _ in (*train, *evaluation)}
-    read, pairs = [], []
+    read: list[ReadSplit] = []
+    pairs: list[SplitPair] = []
     for spec, role in train:
         tally = _Tally(rows)
         split = _scan(spec, role, tally, mirror=mirror, digests=digests, on_rows=tell)
@@ -242,7 +244,9 @@ def hash_rows(
     Returns the N examples, (N,) the place of each one's row among the usable rows, and the places
     in `chunk` of those. Rows that do not fit the spec, or that it drops, are not usable.
     """
-    segments, places, usable = [], [], []
+    segments: list[Segments] = []
+    places: list[int] = []
+    usable: list[int] = []
     for at, (number, row) in enumerate(chunk):
         try:
             examples = examples_of(spec, number, row, labelled=False)
@@ -261,15 +265,15 @@ def _no_rows(num_rows: int, num_unused: int) -> str | None:
     return f"none of its {num_unused} rows fits the spec" if num_unused else "no rows"
 
 
-def _chunks(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[list[NumberedRow]]:
+def _chunks(rows: Iterator[NumberedRow]) -> Iterator[list[NumberedRow]]:
     while chunk := list(itertools.islice(rows, _CHUNK_ROWS)):
-        yield list(chunk)
+        yield chunk
 
 
 # --- the training side -----------------------------------------------------------------------
 
 
-@dataclass(kw_only=False)
+@dataclass
 class _Tally:
     """What one training split was found to have in common with each evaluation split."""
 

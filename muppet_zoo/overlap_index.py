@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,9 @@ class EvaluationIndex:
         def postings(hashes: str, owners: str) -> Postings:
             values = [getattr(part, hashes) for part in parts]
             numbers = [getattr(p, owners) + o for p, o in zip(parts, offsets, strict=False)]
-            return Postings.of(_joined(values, np.uint64), rows[_joined(numbers, np.int64)], split_of)
+            return Postings.of(
+                _joined(values, np.uint64), rows[_joined(numbers, np.int64)], split_of
+            )
 
         whole = _joined([part.whole for part in parts], np.uint64)
         self._exact = Postings.of(whole, rows, split_of)
@@ -204,7 +207,9 @@ class EvaluationIndex:
         theirs = np.array([n for a in answers for n in sorted(a)[:MAX_CANDIDATES]], np.int64)
         kept = [
             at[self._are_near(chunk, mine[at], theirs[at])]
-            for at in np.split(np.arange(len(mine)), range(_PAIRS_AT_ONCE, len(mine), _PAIRS_AT_ONCE))
+            for at in np.split(
+                np.arange(len(mine)), range(_PAIRS_AT_ONCE, len(mine), _PAIRS_AT_ONCE)
+            )
         ]
         chosen = _joined(kept, np.int64)
         return mine[chosen], theirs[chosen], num_cut
@@ -226,8 +231,7 @@ def _sketches(sets: Sets) -> list[Any]:
     """A MinHash of each set; none may be empty."""
     data = sets.values.tobytes()
     tokens = [data[at : at + 8] for at in range(0, len(data), 8)]
-    bounds = sets.starts.tolist()
-    lists = [tokens[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    lists = [tokens[start:end] for start, end in pairwise(sets.starts.tolist())]
     return list(minhash().RMinHash.from_token_sets(lists, NUM_PERMUTATIONS, _SEED))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from muppet_zoo.cli.options import json_option, specs_option
 if TYPE_CHECKING:
     from muppet_zoo.build import BuildProgress, BuildReport, SplitOutcome
     from muppet_zoo.console import ProgressDisplay, ProgressLine
+    from muppet_zoo.overlap_guard import Protection
     from muppet_zoo.spec import TaskSpec
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -63,16 +65,18 @@ def command(
     """Turn the rows of TASKs into Arrow shards of token ids, under DIR/<task>/<split>/.
 
     What is built already and unchanged is left alone; what was interrupted goes on. Rows come from
-    the hub at the spec's revision, from the spec's own files, or from a mirror.
+    the hub at the spec's revision, from the spec's own files, or from a mirror. Where the mixture
+    has the key `overlap`, training rows are compared with the evaluation rows it names.
     """
     from muppet_zoo.build import BuildOptions, build
     from muppet_zoo.console import print_error, progress
     from muppet_zoo.encode import open_tokenizer
 
-    specs = _chosen_specs(tasks, mixture, spec_dirs)
+    specs, protection = _chosen(tasks, mixture, spec_dirs)
     options = BuildOptions(
-        mirror=mirror, max_tokens=max_tokens, limit=limit, jobs=jobs, verify=verify
-    )
+        mirror=mirror, max_tokens=max_tokens, limit=limit, jobs=jobs, verify=verify,
+        overlap=protection,
+    )  # fmt: skip
     start = time.monotonic()
     with ExitStack() as stack:
         lines = _Lines(stack.enter_context(progress(quiet=as_json)))
@@ -86,17 +90,26 @@ def command(
     return 1 if report.errors else 0
 
 
-def _chosen_specs(
+def _chosen(
     tasks: tuple[str, ...], mixture: str | None, spec_dirs: tuple[Path, ...]
-) -> list[TaskSpec]:
+) -> tuple[list[TaskSpec], Protection | None]:
+    """The tasks to build, and what the mixture says of evaluation rows."""
     from muppet_zoo.errors import UsageError
+    from muppet_zoo.overlap import evaluation_splits
+    from muppet_zoo.overlap_guard import Protection
     from muppet_zoo.zoo import load_zoo
 
     if not tasks and mixture is None:
         raise UsageError("nothing to build: name tasks or a --mixture; `muppet-zoo list` has both")
     zoo = load_zoo(spec_dirs)
-    names = (*tasks, *(zoo.mixture(mixture).tasks if mixture is not None else ()))
-    return [zoo.task(name) for name in dict.fromkeys(names)]
+    chosen = zoo.mixture(mixture) if mixture is not None else None
+    names = (*tasks, *(chosen.tasks if chosen else ()))
+    specs = [zoo.task(name) for name in dict.fromkeys(names)]
+    if chosen is None or chosen.overlap is None:
+        return specs, None
+    policy = chosen.overlap
+    evaluation = evaluation_splits(zoo.named(policy.against), policy.splits)
+    return specs, Protection(policy=policy.policy, level=policy.level, evaluation=tuple(evaluation))
 
 
 class _Lines:
@@ -118,6 +131,9 @@ class _Lines:
         line, start = self._lines[key]
         if progress.phase == "waiting":
             line.update(0, text="another build is at work on it; waiting")
+            return
+        if progress.phase == "comparing":
+            line.update(0, text="waits for the evaluation rows it is compared with")
             return
         elapsed_s = max(time.monotonic() - start, 1e-3)
         line.update(
@@ -152,7 +168,28 @@ def _show(report: BuildReport, out: Path, seconds: float, *, as_json: bool) -> N
         )
         + f" in {seconds:.1f} s, under {out}"
     )
-    print_table(summary, [_row(outcome) for outcome in report.outcomes])
+    rows = [_row(outcome) for outcome in report.outcomes]
+    if all(row["overlap"] is None for row in rows):
+        for row in rows:
+            del row["overlap"]  # the mixture does not ask for a comparison
+    print_table(summary, rows, notes=_overlap_notes(report))
+
+
+def _overlap_notes(report: BuildReport) -> Iterator[str]:
+    """One line for each split that has training rows in common with evaluation rows."""
+    from muppet_zoo.overlap_guard import overlap_of
+
+    for outcome in report.outcomes:
+        manifest = outcome.manifest
+        compared = overlap_of(manifest.components.get("overlap")) if manifest else None
+        if manifest is None or compared is None or not manifest.num_overlapping_rows:
+            continue
+        where = ", ".join(f"{name} {n:,}" for name, n in manifest.overlap_histogram.items())
+        what = "left out" if compared["policy"] == "drop" else "kept"
+        yield (
+            f"{outcome.task} {outcome.role}: {manifest.num_overlapping_rows:,} rows overlap with "
+            f"evaluation rows and were {what}: {where}"
+        )
 
 
 def _row(outcome: SplitOutcome) -> dict[str, Any]:
@@ -168,5 +205,6 @@ def _row(outcome: SplitOutcome) -> dict[str, Any]:
         "tokens": manifest and manifest.num_tokens,
         "cut_%": round(cut, 2) if manifest else None,
         "bad": manifest and manifest.num_bad_rows,
+        "overlap": outcome.num_overlapping_rows,
         "why": outcome.why if outcome.status != "failed" else "see below",
     }
