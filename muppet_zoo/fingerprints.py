@@ -41,6 +41,11 @@ def spec_digest(spec: TaskSpec, role: str) -> str:
     return _sha256(_spec_parts(spec, role))
 
 
+def inputs_digest(spec: str, source: str) -> str:
+    """Hex SHA-256 of a split's inputs, from its components `spec` and `source`."""
+    return _sha256({"spec": spec, "source": source})
+
+
 def fingerprint_of(role: str, components: dict[str, str]) -> str:
     """Hex SHA-256 of a role and its components."""
     return _sha256({"role": role, **components})

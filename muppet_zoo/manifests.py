@@ -231,12 +231,15 @@ def decode(hint: Any, value: Any, where: str = "") -> Any:
 def _decode_record(hint: Any, value: Any, where: str) -> Any:
     data = _expect(dict, value, where)
     hints = typing.get_type_hints(hint)
-    names = {field.name for field in dataclasses.fields(hint)}
-    if data.keys() != names:
-        odd = ", ".join(sorted(data.keys() ^ names))
+    fields = dataclasses.fields(hint)
+    names = {field.name for field in fields}
+    # What may be None may also be missing: files stay readable when such a field is added.
+    optional = {field.name for field in fields if field.default is None}
+    if data.keys() | optional != names:
+        odd = ", ".join(sorted((data.keys() | optional) ^ names))
         raise ValueError(f"{where or 'the file'}: missing or unknown: {odd}")
     prefix = f"{where}." if where else ""
-    return hint(**{name: decode(hints[name], data[name], prefix + name) for name in names})
+    return hint(**{name: decode(hints[name], data[name], prefix + name) for name in data})
 
 
 def _decode_key(hint: Any, key: str, where: str) -> Any:

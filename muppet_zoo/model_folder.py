@@ -27,6 +27,7 @@ from muppet_zoo.heads import (
     TokenClassification,
 )
 from muppet_zoo.manifests import decode
+from muppet_zoo.overlap_record import ComparedSplit
 from muppet_zoo.spans import Span
 from muppet_zoo.spec import TaskSpec
 
@@ -75,11 +76,15 @@ class _Description:
     dropout: float
     step: int
     seed: int
+    overlap: dict[str, ComparedSplit] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolder(_Description):
-    """What heads.json says, and where it lies."""
+    """What heads.json says, and where it lies.
+
+    overlap: the evaluation splits that the training rows were compared with; see `overlap_record`.
+    """
 
     path: Path
 

@@ -11,7 +11,6 @@ specs know: the corpora that two tasks were both made from (`lineage`).
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ import numpy as np
 
 from muppet_zoo.errors import UnknownNameError
 from muppet_zoo.examples import examples_of
-from muppet_zoo.fingerprints import spec_digest
+from muppet_zoo.fingerprints import inputs_digest, spec_digest
 from muppet_zoo.formats import Segments
 from muppet_zoo.overlap_hashes import HashedExamples, Indices, hash_examples
 from muppet_zoo.overlap_index import KINDS, NONE, EvaluationIndex
@@ -186,11 +185,6 @@ class EvaluationRows:
         return tuple(split for split in self.splits if split.absent is None)
 
 
-def inputs_digest(spec: TaskSpec, role: str, source: str) -> str:
-    """Hex SHA-256 of a split's inputs: of its source's digest and of how the spec reads it."""
-    return hashlib.sha256(f"{spec_digest(spec, role)}\n{source}".encode()).hexdigest()
-
-
 def read_evaluation(
     splits: Sequence[TaskRole], *, mirror: Path | None, digests: DigestCache, on_rows: OnRows
 ) -> EvaluationRows:
@@ -209,7 +203,7 @@ def read_evaluation(
         before, num_unused = len(numbers), 0
         try:
             source = open_rows(spec, role, mirror=mirror, digests=digests)
-            digest = inputs_digest(spec, role, source.digest())
+            digest = inputs_digest(spec_digest(spec, role), source.digest())
         except MissingSplitError:
             read.append(ReadSplit(task=spec.name, role=role, absent=_NOT_THERE))
             continue
@@ -334,7 +328,7 @@ def _scan(
     num_rows = num_unused = 0
     try:
         source = open_rows(spec, role, mirror=mirror, digests=digests)
-        digest = inputs_digest(spec, role, source.digest())
+        digest = inputs_digest(spec_digest(spec, role), source.digest())
     except MissingSplitError:
         return ReadSplit(task=spec.name, role=role, absent=_NOT_THERE)
     for chunk in _chunks(source.rows()):

@@ -14,18 +14,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from muppet_zoo.errors import MuppetZooError
+from muppet_zoo.fingerprints import inputs_digest, spec_digest
 from muppet_zoo.manifests import MAX_LISTED_ROWS, OverlappingRow, Statistics
 from muppet_zoo.overlap import (
     EvaluationRows,
     NumberedRow,
     TaskRole,
     hash_rows,
-    inputs_digest,
     read_evaluation,
 )
 from muppet_zoo.overlap_index import KINDS, minhash
@@ -142,7 +141,7 @@ class Guard:
     def _digest(self, spec: TaskSpec, role: str) -> str | None:
         try:
             source = open_rows(spec, role, mirror=self._mirror, digests=self._digests)
-            return inputs_digest(spec, role, source.digest())
+            return inputs_digest(spec_digest(spec, role), source.digest())
         except MissingSplitError:
             return None
 
@@ -156,8 +155,3 @@ class Guard:
                     on_rows=lambda name, done, total: None,
                 )
             return self._rows
-
-
-def overlap_of(component: str | None) -> dict[str, Any] | None:
-    """What `Guard.component` says, from a manifest; None where nothing was compared."""
-    return None if component is None else dict(json.loads(component))

@@ -177,11 +177,11 @@ def _show(report: BuildReport, out: Path, seconds: float, *, as_json: bool) -> N
 
 def _overlap_notes(report: BuildReport) -> Iterator[str]:
     """One line for each split that has training rows in common with evaluation rows."""
-    from muppet_zoo.overlap_guard import overlap_of
+    from muppet_zoo.overlap_record import overlap_of
 
     for outcome in report.outcomes:
         manifest = outcome.manifest
-        compared = overlap_of(manifest.components.get("overlap")) if manifest else None
+        compared = overlap_of(manifest) if manifest else None
         if manifest is None or compared is None or not manifest.num_overlapping_rows:
             continue
         where = ", ".join(f"{name} {n:,}" for name, n in manifest.overlap_histogram.items())

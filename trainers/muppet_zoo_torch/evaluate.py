@@ -7,7 +7,7 @@ has no rows left repeats one of them and throws the result away.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from muppet_zoo.console import ProgressDisplay
 from muppet_zoo.errors import CheckpointError, ShardError, UnknownNameError
 from muppet_zoo.metrics import score_all
 from muppet_zoo.model_folder import ENCODER_FOLDER, HeadSlot, ModelFolder, find_model, lay_out
+from muppet_zoo.overlap_record import ComparedSplit, rows_seen
 from muppet_zoo.results import TaskReport
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.spec import TaskSpec
@@ -34,7 +35,7 @@ from muppet_zoo_torch.plan import open_splits
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """What to score on, and what the reports say of the model."""
+    """What to score on, and what the reports say of the model and its training rows."""
 
     split: str
     splits: Mapping[str, BuiltSplit]
@@ -43,6 +44,7 @@ class Scoring:
     step: int
     seed: int
     checkpoint: str
+    compared: Mapping[str, ComparedSplit] = field(default_factory=dict)
 
 
 def evaluate_tasks(
@@ -99,6 +101,7 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
         seed=scoring.seed,
         checkpoint=scoring.checkpoint,
         fingerprint=split.manifest.fingerprint,
+        overlap=rows_seen(scoring.compared, split.manifest),
     )
 
 
@@ -164,6 +167,7 @@ def evaluate_folder(request: EvalRequest, display: ProgressDisplay) -> list[Task
         step=folder.step,
         seed=folder.seed,
         checkpoint=str(folder.path),
+        compared=folder.overlap or {},
     )
     return evaluate_tasks(engine, request.tasks, scoring, display)
 

@@ -53,6 +53,7 @@ def write_model(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
             dropout=plan.run.model.dropout,
             step=step,
             seed=plan.run.seed,
+            overlap=plan.compared or None,
         )
     )
 
