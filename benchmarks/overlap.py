@@ -1,11 +1,11 @@
 """How well and how fast overlap is found: planted copies among a million generated rows.
 
-Run: python benchmarks/overlap.py [--train 1000000] [--evaluation 100000] [--json FILE]
+Run: python -m benchmarks.overlap [--train 1000000] [--evaluation 100000] [--json FILE]
 
-Rows are sentences of 8 to 30 words, drawn as often as words are in English text (Zipf's law over
-30,000 words), so that they share frequent words and phrases by chance. Evaluation rows are copied
-into the training rows, each at a known place: as they are, or with other case and punctuation, or
-with a share of their words edited. An edit deletes a word, doubles it, puts another in its place or
+Rows are pairs of sentences, of 8 to 30 and of 4 to 12 words, drawn as often as words are in English
+text (Zipf's law over 30,000 words), so that they share frequent words by chance. Evaluation rows
+are copied into the training rows, each at a known place, with other case and punctuation and with a
+share of their words edited. An edit deletes a word, doubles it, puts another in its place or
 swaps it with the next, each equally often. What is found elsewhere is a false positive.
 
 `recall` is of evaluation rows planted at that rate, found as `exact` or `near` with the row they
@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from benchmarks.common import environment
 from muppet_zoo.console import note
 from muppet_zoo.formats import Segments
 from muppet_zoo.overlap_hashes import hash_examples
+from muppet_zoo.overlap_index import NEAR_JACCARD, NUM_BANDS, NUM_PERMUTATIONS
 
 RATES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 COPIES_OF_EACH = 2_000
@@ -41,12 +42,15 @@ NUM_WORDS = 30_000
 SEED = 1
 
 _WEIGHTS = list(itertools.accumulate(1 / rank for rank in range(1, NUM_WORDS + 1)))
+_EDITS = ("delete", "double", "replace", "swap")
 _WORDS = [f"w{rank}" for rank in range(NUM_WORDS)]
+Pair = tuple[list[str], list[str]]
+
 _SPEC = {
     "spec_version": 1,
     "family": "synthetic",
     "description": "Generated rows for a measurement, without any meaning.",
-    "inputs": {"format": "single", "text": "{text}"},
+    "inputs": {"format": "pair", "first": "{first}", "second": "{second}"},
     "head": {"type": "classification", "target": "label", "labels": ["a", "b"]},
     "metrics": ["accuracy"],
     "license": "CC0-1.0",
@@ -56,8 +60,16 @@ _SPEC = {
 }
 
 
-def sentence(source: random.Random) -> list[str]:
-    return source.choices(_WORDS, cum_weights=_WEIGHTS, k=source.randint(8, 30))
+def sentence(source: random.Random, low: int, high: int) -> list[str]:
+    return source.choices(_WORDS, cum_weights=_WEIGHTS, k=source.randint(low, high))
+
+
+def two_sentences(source: random.Random) -> Pair:
+    return sentence(source, 8, 30), sentence(source, 4, 12)
+
+
+def joined(pair: Pair) -> tuple[str, str]:
+    return " ".join(pair[0]), " ".join(pair[1])
 
 
 def edited(words: list[str], rate: float, source: random.Random) -> str:
@@ -65,9 +77,7 @@ def edited(words: list[str], rate: float, source: random.Random) -> str:
     result: list[str] = []
     at = 0
     while at < len(words):
-        edit = (
-            source.choice(["delete", "double", "replace", "swap"]) if source.random() < rate else ""
-        )
+        edit = source.choice(_EDITS) if source.random() < rate else ""
         if edit == "swap" and at + 1 < len(words):
             result += [words[at + 1], words[at]]
             at += 2
@@ -82,36 +92,37 @@ def edited(words: list[str], rate: float, source: random.Random) -> str:
     return " ".join(w + source.choice(("", "", "", ",", ".", " -")) for w in marked)
 
 
-def write_rows(path: Path, texts: Iterator[str]) -> None:
+def write_rows(path: Path, rows: Iterable[tuple[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
-        for text in texts:
-            file.write(json.dumps({"text": text, "label": 0}) + "\n")
+        for first, second in rows:
+            file.write(json.dumps({"first": first, "second": second, "label": 0}) + "\n")
 
 
 def generate(folder: Path, num_train: int, num_evaluation: int) -> dict[int, tuple[float, int]]:
     """Write specs and rows; training row -> (rate, the evaluation row it is a copy of)."""
     source = random.Random(SEED)
-    evaluation = [sentence(source) for _ in range(num_evaluation)]
-    copies = min(COPIES_OF_EACH, num_train // (2 * len(RATES)))
+    evaluation = [two_sentences(source) for _ in range(num_evaluation)]
+    copies = min(COPIES_OF_EACH, num_train // (2 * len(RATES)), num_evaluation // len(RATES))
     places = source.sample(range(num_train), copies * len(RATES))
     originals = source.sample(range(num_evaluation), len(places))
     rates = itertools.chain.from_iterable([rate] * copies for rate in RATES)
     planted = {p: (r, o) for p, r, o in zip(places, rates, originals, strict=True)}
 
-    def train() -> Iterator[str]:
+    def train() -> Iterator[tuple[str, str]]:
         for row in range(num_train):
             if row in planted:
                 rate, original = planted[row]
-                yield edited(evaluation[original], rate, source)
+                first, second = evaluation[original]
+                yield edited(first, rate, source), edited(second, rate, source)
             else:
-                yield " ".join(sentence(source))
+                yield joined(two_sentences(source))
 
     for name, role, rows in (
         ("learned", "train", train()),
-        ("scored", "test", (" ".join(words) for words in evaluation)),
+        ("scored", "test", map(joined, evaluation)),
     ):
-        columns = {"text": "string", "label": "label"}
+        columns = {"first": "string", "second": "string", "label": "label"}
         data = {"hub": "nobody/nothing", "revision": "0" * 40, "columns": columns}
         spec = {**_SPEC, "name": name, "source": {**data, "splits": {role: role}}}
         (folder / "specs").mkdir(exist_ok=True)
@@ -136,8 +147,13 @@ def measure(folder: Path) -> dict[str, Any]:
     start = time.monotonic()
     done = subprocess.run(command, stdout=subprocess.PIPE, env=os.environ, check=True)
     seconds = time.monotonic() - start
-    peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return {"report": json.loads(done.stdout), "seconds": seconds, "peak_mib": peak_kib / 1024}
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "report": json.loads(done.stdout),
+        "seconds": seconds,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_mib": used.ru_maxrss / 1024,
+    }
 
 
 def scores(report: dict[str, Any], planted: dict[int, tuple[float, int]]) -> dict[str, Any]:
@@ -180,7 +196,7 @@ def compare_libraries(num_rows: int) -> list[dict[str, Any]]:
     import rensa
 
     source = random.Random(SEED)
-    examples = [Segments(sequences=((" ".join(sentence(source)), None),)) for _ in range(num_rows)]
+    examples = [Segments(sequences=(joined(two_sentences(source)),)) for _ in range(num_rows)]
     sets = hash_examples(examples).shingles
     lists = [
         [value.tobytes() for value in sets.values[start:end]]
@@ -190,15 +206,16 @@ def compare_libraries(num_rows: int) -> list[dict[str, Any]]:
     for name in ("rensa", "datasketch"):
         begin = time.perf_counter()
         if name == "rensa":
-            sketches = rensa.RMinHash.from_token_sets(lists, 128, SEED)
+            sketches = rensa.RMinHash.from_token_sets(lists, NUM_PERMUTATIONS, SEED)
         else:
-            sketches = datasketch.MinHash.bulk(lists, num_perm=128, seed=SEED)
+            sketches = datasketch.MinHash.bulk(lists, num_perm=NUM_PERMUTATIONS, seed=SEED)
         made = time.perf_counter()
         if name == "rensa":
-            index = rensa.RMinHashLSH(0.7, 128, 32)
+            index = rensa.RMinHashLSH(NEAR_JACCARD, NUM_PERMUTATIONS, NUM_BANDS)
             index.insert_many(sketches)
         else:
-            index = datasketch.MinHashLSH(num_perm=128, params=(32, 4))
+            bands = (NUM_BANDS, NUM_PERMUTATIONS // NUM_BANDS)
+            index = datasketch.MinHashLSH(num_perm=NUM_PERMUTATIONS, params=bands)
             with index.insertion_session() as session:
                 for key, sketch in enumerate(sketches):
                     session.insert(key, sketch, check_duplication=False)
@@ -228,9 +245,9 @@ def markdown(data: dict[str, Any]) -> str:
         "# Overlap on generated rows",
         "",
         f"{data['train_rows']:,} training rows against {data['evaluation_rows']:,} evaluation rows "
-        f"in {data['seconds']:.0f} s and {data['peak_mib']:,.0f} MiB at the peak, reading of the "
-        f"files included, in one process. The machine ({data['environment']['machine']}) had other "
-        f"work at the same time.",
+        f"took {data['cpu_seconds']:.0f} s of one processor ({data['seconds']:.0f} s by the clock) "
+        f"and {data['peak_mib']:,.0f} MiB at the peak, reading of the files included, in one "
+        f"process. The machine ({data['environment']['machine']}) had other work at the same time.",
         "",
         "| words edited | copies | exact | near or exact | any kind |",
         "|---|---|---|---|---|",
@@ -256,7 +273,12 @@ def markdown(data: dict[str, Any]) -> str:
             f"| {row['library']} | {row['sketch_us']:.1f} µs | {row['index_us']:.1f} µs | "
             f"{row['look_up_us']:.1f} µs | {row['found_themselves']:.1%} |"
         )
-    lines += ["", f"A row each, {data['libraries'][0]['rows']:,} rows, 128 values in 32 bands.", ""]
+    lines += [
+        "",
+        f"A row each, {data['libraries'][0]['rows']:,} rows, "
+        f"{NUM_PERMUTATIONS} values in {NUM_BANDS} bands.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -278,6 +300,7 @@ def main(num_train: int, num_evaluation: int, library_rows: int, path: Path | No
         "train_rows": num_train,
         "evaluation_rows": num_evaluation,
         "seconds": round(measured["seconds"], 1),
+        "cpu_seconds": round(measured["cpu_seconds"], 1),
         "peak_mib": round(measured["peak_mib"]),
         **scores(measured["report"], planted),
         "libraries": compare_libraries(library_rows),

