@@ -8,27 +8,28 @@ are then shuffled, so that lengths do not rise within it. A window is a pure fun
 the order fills them anew each time, so no two examples share a micro-batch for ever.
 
 Stages: `Order` draws → window → micro-batch plans → optimizer steps (`Batcher`) → the share of one
-process (`for_rank`) → arrays (`collate`). Up to the last stage only lengths are read.
+process (`for_rank`). Only lengths are read here; `collate` makes arrays of what was planned.
 
-Shapes: B sequences of a micro-batch, T its longest sequence, n examples of a plan, N examples of
-one head type, K most sequences of an example (options).
+Shapes: n examples of a plan.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from muppet_zoo.errors import CheckpointError, UsageError
+from muppet_zoo.errors import CheckpointError, UnknownNameError, UsageError
 from muppet_zoo.order import MICRO_BATCHES, SAMPLE, Order, key, permute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from muppet_zoo.task_data import TaskData
+
+SCHEMES = ("mixed", "heterogeneous", "batch_homogeneous", "dataset_homogeneous")
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -38,20 +39,37 @@ I64 = NDArray[np.int64]
 class Batching:
     """How examples are gathered, as in the run file.
 
-    tokens_per_micro_batch:  most sequences x longest, padding included; only a single example
-                             that is larger by itself goes beyond.
-    micro_batches_per_step:  of one optimizer step, over all processes.
-    window_examples:         examples that are sorted by length together, at most; see `Batcher`.
+    scheme:                    which tasks may meet, see below.
+    tokens_per_micro_batch:    most sequences x longest, padding included; only a single example
+                               that is larger by itself goes beyond.
+    examples_per_micro_batch:  most examples, however short; None for no such bound.
+    micro_batches_per_step:    of one optimizer step, over all processes.
+    window_examples:           examples that are sorted by length together, at most; see `Batcher`.
+
+    mixed:                tasks mix inside a micro-batch, so that mixing costs no padding.
+    heterogeneous:        one task a micro-batch, several a step.
+    batch_homogeneous:    one task a step; a step ends early where a task has no more in the window.
+    dataset_homogeneous:  one task after another, in the order of the mixture, once an epoch.
+    Source: the last three are those that MUPPET compares (arXiv:2101.11038, section 3.3).
     """
 
+    scheme: str = "mixed"
     tokens_per_micro_batch: int = 4096
+    examples_per_micro_batch: int | None = None
     micro_batches_per_step: int = 4
     window_examples: int = 4096
 
     def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise UnknownNameError("batching scheme", self.scheme, SCHEMES)
         for name, value in vars(self).items():
-            if value < 1:
+            if isinstance(value, int) and value < 1:
                 raise UsageError(f"batching.{name} must be at least 1, not {value}")
+
+    @property
+    def one_task_per_step(self) -> bool:
+        """Whether a step ends where the task changes."""
+        return self.scheme in ("batch_homogeneous", "dataset_homogeneous")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,49 +113,6 @@ class StepPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeadRows:
-    """The N examples of a micro-batch that one type of head scores.
-
-    head:       the head type.
-    tasks:      (N,) index in the run's list of tasks.
-    rows:       (N,) row of the task's split.
-    sequences:  (N, K) index into B of each example's sequences, -1 where it has fewer than K.
-    target:     by head type, see `collate_target`.
-    """
-
-    head: str
-    tasks: I32
-    rows: I64
-    sequences: I64
-    target: NDArray[Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicroBatch:
-    """What one pass of the model reads.
-
-    input_ids:       (B, T) int64, padded at the end.
-    attention_mask:  (B, T) bool, true for tokens.
-    second_start:    (B,) int64, index of the second segment's first token; the length if none.
-    groups:          by head type, in alphabetical order, which is the same on every process.
-    num_tokens:      tokens without padding.
-    num_examples:    examples, each counted once however many options it has.
-    """
-
-    input_ids: I64
-    attention_mask: NDArray[np.bool_]
-    second_start: I64
-    groups: dict[str, HeadRows]
-    num_tokens: int
-    num_examples: int
-
-    @property
-    def padding_share(self) -> float:
-        """Padding as a share of B * T."""
-        return (self.input_ids.size - self.num_tokens) / self.input_ids.size
-
-
-@dataclass(frozen=True, kw_only=True)
 class Batcher:
     """The optimizer steps of a run over `datas`, whose order is that of the order's tasks."""
 
@@ -149,6 +124,8 @@ class Batcher:
         sizes = tuple(len(data.lengths) for data in self.datas)
         if sizes != self.order.task_sizes:
             raise ValueError(f"tasks have {sizes} rows, the order is of {self.order.task_sizes}")
+        if self.order.tasks_in_turn != (self.batching.scheme == "dataset_homogeneous"):
+            raise ValueError(f"the order does not suit the scheme {self.batching.scheme}")
 
     def steps(
         self, start: Position | None = None, *, stop_after_examples: int | None = None
@@ -168,13 +145,21 @@ class Batcher:
                     f"batches. The data, the batching or the mixture is not that of the checkpoint"
                 )
             for index in range(position.micro_batch, len(plans)):
-                micro_batches.append(plans[index])
-                if len(micro_batches) == self.batching.micro_batches_per_step:
-                    yield _step(micro_batches, position.window, index, len(plans))
+                here = Position(window=position.window, micro_batch=index)
+                if micro_batches and self._ends_before(plans[index], micro_batches):
+                    yield _step(micro_batches, after=here)
                     micro_batches = []
+                micro_batches.append(plans[index])
             position = Position(window=position.window + 1)
         if micro_batches:
-            yield _step(micro_batches, position.window - 1, 0, 1)
+            yield _step(micro_batches, after=position)
+
+    def _ends_before(self, plan: MicroBatchPlan, micro_batches: Sequence[MicroBatchPlan]) -> bool:
+        """Whether a step of these micro-batches ends before `plan`."""
+        if len(micro_batches) == self.batching.micro_batches_per_step:
+            return True
+        other_task = plan.tasks[0] != micro_batches[0].tasks[0]
+        return self.batching.one_task_per_step and bool(other_task)
 
     @property
     def window_examples(self) -> int:
@@ -196,6 +181,8 @@ class Batcher:
         Plans the whole run, but from lengths only.
         """
         stop = self.num_examples(num_epochs)
+        if self.batching.one_task_per_step:
+            return sum(1 for _ in self.steps(stop_after_examples=stop))
         num_windows = -(-stop // self.window_examples)
         num_micro_batches = sum(len(self._cut(window, stop)[1]) for window in range(num_windows))
         return -(-num_micro_batches // self.batching.micro_batches_per_step)
@@ -205,16 +192,28 @@ class Batcher:
         examples, ends = self._cut(window, stop)
         if not ends:
             return []
-        bounds = list(zip([0, *ends], ends, strict=False))
+        plans = [_part(examples, *bounds) for bounds in zip([0, *ends], ends, strict=False)]
+        num_together = 1
+        if self.batching.scheme == "batch_homogeneous":
+            num_together = self.batching.micro_batches_per_step
+        groups = _groups_of_a_task(plans, num_together)
         shuffled = permute(
-            np.arange(len(bounds), dtype=np.uint64),
-            np.uint64(len(bounds)),
+            np.arange(len(groups), dtype=np.uint64),
+            np.uint64(len(groups)),
             key(self.order.seed, MICRO_BATCHES, np.array([window], dtype=np.uint64)),
         )
-        return [_part(examples, *bounds[index]) for index in shuffled.tolist()]
+        groups = [groups[index] for index in shuffled.tolist()]
+        if self.order.tasks_in_turn:
+            # A window may hold the end of one task and the beginning of the next.
+            first = self.order.draws(window * self.window_examples, 1).task[0]
+            groups.sort(key=lambda group: int(group[0].tasks[0] - first) % len(self.datas))
+        return [plan for group in groups for plan in group]
 
     def _cut(self, window: int, stop: int | None) -> tuple[MicroBatchPlan, list[int]]:
-        """A window's examples sorted by length, and where among them its micro-batches end."""
+        """A window's examples sorted by length, and where among them its micro-batches end.
+
+        Where a micro-batch has one task, they are sorted by task first.
+        """
         start = window * self.window_examples
         end = start + self.window_examples
         if stop is not None:
@@ -222,16 +221,26 @@ class Batcher:
         draws = self.order.draws(start, end - start)
         lengths = np.empty(len(draws.row), dtype=np.uint32)
         counts = np.empty(len(draws.row), dtype=np.uint16)
-        for task, where in _by_task(draws.task):
+        for task, where in by_task(draws.task):
             rows = draws.row[where]
             lengths[where] = self.datas[task].lengths[rows]
             counts[where] = self.datas[task].num_sequences[rows]
-        by_length = np.argsort(lengths, kind="stable")
+        apart = self.batching.scheme != "mixed"
+        sorted_ = np.lexsort((lengths, draws.task)) if apart else np.argsort(lengths, kind="stable")
         examples = MicroBatchPlan(
-            tasks=draws.task[by_length], rows=draws.row[by_length], lengths=lengths[by_length]
+            tasks=draws.task[sorted_], rows=draws.row[sorted_], lengths=lengths[sorted_]
         )
-        budget = self.batching.tokens_per_micro_batch
-        return examples, _ends(examples.lengths, counts[by_length], budget)
+        ends: list[int] = []
+        parts = (np.flatnonzero(np.diff(examples.tasks)) + 1).tolist() if apart else []
+        for start, end in zip([0, *parts], [*parts, len(lengths)], strict=True):
+            part = _ends(
+                examples.lengths[start:end],
+                counts[sorted_[start:end]],
+                self.batching.tokens_per_micro_batch,
+                self.batching.examples_per_micro_batch,
+            )
+            ends += [start + place for place in part]
+        return examples, ends
 
 
 def sample_examples(num_examples: int, at_most: int | None) -> I64:
@@ -272,151 +281,57 @@ def _part(examples: MicroBatchPlan, start: int, end: int) -> MicroBatchPlan:
     )
 
 
-def _step(
-    micro_batches: list[MicroBatchPlan], window: int, index: int, num_in_window: int
-) -> StepPlan:
-    """A step whose last micro-batch is number `index` of a window's `num_in_window`."""
-    last = index + 1 == num_in_window
+def _step(micro_batches: list[MicroBatchPlan], *, after: Position) -> StepPlan:
     return StepPlan(
         micro_batches=tuple(micro_batches),
         num_examples=sum(len(plan.rows) for plan in micro_batches),
-        after=Position(window=window + last, micro_batch=0 if last else index + 1),
+        after=after,
     )
 
 
+def _groups_of_a_task(
+    plans: Sequence[MicroBatchPlan], num_together: int
+) -> list[list[MicroBatchPlan]]:
+    """Up to `num_together` neighbours of one task each, in their order."""
+    groups: list[list[MicroBatchPlan]] = []
+    for plan in plans:
+        last = groups[-1] if groups else []
+        if last and len(last) < num_together and last[0].tasks[0] == plan.tasks[0]:
+            last.append(plan)
+        else:
+            groups.append([plan])
+    return groups
+
+
 def _ends(
-    lengths: NDArray[np.uint32], counts: NDArray[np.uint16], tokens_per_micro_batch: int
+    lengths: NDArray[np.uint32],
+    counts: NDArray[np.uint16],
+    tokens_per_micro_batch: int,
+    examples_per_micro_batch: int | None = None,
 ) -> list[int]:
     """Ends of the micro-batches of examples that are sorted by length, shortest first.
 
-    Greedy: each takes examples while all sequences x the longest length fit.
+    Greedy: each takes examples while all sequences x the longest length fit, and no more examples
+    than it may have.
     """
+    most = examples_per_micro_batch or len(lengths)
     ends: list[int] = []
-    num_sequences = 0
+    num_sequences = start = 0
     for index, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
         num_sequences += count
-        if num_sequences * length > tokens_per_micro_batch and num_sequences > count:
+        too_long = num_sequences * length > tokens_per_micro_batch and num_sequences > count
+        if too_long or index - start == most:
             ends.append(index)
-            num_sequences = count
+            num_sequences, start = count, index
     if len(lengths):
         ends.append(len(lengths))
     return ends
 
 
-def _by_task(tasks: I32) -> Iterator[tuple[int, I64]]:
+def by_task(tasks: I32) -> Iterator[tuple[int, I64]]:
     """(task, its places (n_t,) in ascending order) for each task that occurs."""
     places = np.argsort(tasks, kind="stable")
     present, first = np.unique(tasks[places], return_index=True)
     bounds = zip(first.tolist(), [*first[1:].tolist(), len(tasks)], strict=False)
     for task, (start, end) in zip(present.tolist(), bounds, strict=False):
         yield task, places[start:end]
-
-
-def collate(plan: MicroBatchPlan, datas: Sequence[TaskData], pad_id: int) -> MicroBatch:
-    """Reads the rows of a plan and lays them out; sequences are in the order of the plan."""
-    taken = [
-        (datas[task].head_type, where, datas[task].take(plan.rows[where]))
-        for task, where in _by_task(plan.tasks)
-    ]
-    counts = np.empty(len(plan.rows), dtype=np.int64)
-    for _, where, columns in taken:
-        counts[where] = columns.num_sequences
-    first = np.cumsum(counts) - counts
-    num_sequences = int(counts.sum())
-    sequences: list[NDArray[Any]] = [np.empty(0)] * num_sequences
-    second_start = np.empty(num_sequences, dtype=np.int64)
-    targets: list[Any] = [None] * len(plan.rows)
-    places: dict[str, list[I64]] = {}
-    for head, where, columns in taken:
-        places.setdefault(head, []).append(where)
-        into = _ranges(first[where], counts[where])
-        second_start[into] = columns.second_start
-        for index, sequence in zip(into.tolist(), columns.sequences, strict=True):
-            sequences[index] = sequence
-        for index, target in zip(where.tolist(), columns.target, strict=True):
-            targets[index] = target
-    lengths = np.array([len(sequence) for sequence in sequences])
-    attention_mask = np.arange(lengths.max()) < lengths[:, None]
-    input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
-    input_ids[attention_mask] = np.concatenate(sequences)
-    groups = {}
-    for head in sorted(places):
-        where = np.sort(np.concatenate(places[head]))
-        groups[head] = HeadRows(
-            head=head,
-            tasks=plan.tasks[where],
-            rows=plan.rows[where],
-            sequences=_index(first[where], counts[where]),
-            target=collate_target(head, [targets[i] for i in where.tolist()], lengths.max()),
-        )
-    return MicroBatch(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        second_start=second_start,
-        groups=groups,
-        num_tokens=int(lengths.sum()),
-        num_examples=len(plan.rows),
-    )
-
-
-def _ranges(first: I64, counts: I64) -> I64:
-    """first[0], first[0] + 1, … for counts[0] numbers, then the same of first[1], …"""
-    ends = np.cumsum(counts)
-    return np.repeat(first - ends + counts, counts) + np.arange(counts.sum())
-
-
-def _index(first: I64, counts: I64) -> I64:
-    """(N, K) the same ranges as rows, -1 beyond their end."""
-    option = np.arange(counts.max())
-    return np.where(option < counts[:, None], first[:, None] + option, -1)
-
-
-def collate_target(head_type: str, targets: Sequence[Any], num_tokens: int) -> NDArray[Any]:
-    """Targets of N examples as one array, for a micro-batch whose longest sequence is `num_tokens`.
-
-    classification, multiple_choice:  (N,) int64, -1 where unlabelled.
-    regression:                       (N,) float32, NaN where unlabelled.
-    multi_label:                      (N, most labels) int64, padded with -1.
-    token_classification:             (N, T) int64, -100 where not scored and in padding.
-    span:                             (N, 2) int64, start and end inclusive, -1 where unlabelled.
-    generation:                       (N, longest target) int64, padded with -100.
-    """
-    return _TARGETS[head_type](targets, num_tokens)
-
-
-def _integers(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
-    return np.array(targets, dtype=np.int64)
-
-
-def _floats(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
-    return np.array(targets, dtype=np.float32)
-
-
-def _labels(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
-    return _padded(targets, max(map(len, targets)), -1)
-
-
-def _per_token(targets: Sequence[Any], num_tokens: int) -> NDArray[Any]:
-    return _padded(targets, num_tokens, -100)
-
-
-def _target_tokens(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
-    return _padded(targets, max(map(len, targets)), -100)
-
-
-def _padded(targets: Sequence[Any], width: int, fill: int) -> NDArray[Any]:
-    padded = np.full((len(targets), width), fill, dtype=np.int64)
-    for row, target in zip(padded, targets, strict=True):
-        row[: len(target)] = target
-    return padded
-
-
-_TARGETS: dict[str, Callable[[Sequence[Any], int], NDArray[Any]]] = {
-    "classification": _integers,
-    "generation": _target_tokens,
-    "multi_label": _labels,
-    "multiple_choice": _integers,
-    "regression": _floats,
-    "span": _integers,
-    "token_classification": _per_token,
-}

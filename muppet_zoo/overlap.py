@@ -12,7 +12,7 @@ specs know: the corpora that two tasks were both made from (`lineage`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from muppet_zoo.errors import UnknownNameError
 from muppet_zoo.examples import examples_of
 from muppet_zoo.fingerprints import inputs_digest, spec_digest
 from muppet_zoo.formats import Segments
+from muppet_zoo.hub_lock import Lock
 from muppet_zoo.overlap_hashes import HashedExamples, Indices, hash_examples
 from muppet_zoo.overlap_index import KINDS, NONE, EvaluationIndex
 from muppet_zoo.rows import RowProblem
-from muppet_zoo.sources import DigestCache, MissingSplitError, open_rows
+from muppet_zoo.sources import DigestCache, MissingSplitError, RowSource, open_rows
 from muppet_zoo.spec import TaskSpec
 
 DEFAULT_SPLITS = ("validation", "test")
@@ -36,6 +37,22 @@ _CHUNK_ROWS = 1000
 _NOT_THERE = "not in the mirror"
 
 TaskRole = tuple[TaskSpec, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where rows are read: from `mirror`, or the hub at what `locks` say of a task, if anything."""
+
+    mirror: Path | None = None
+    locks: Mapping[str, Lock] = field(default_factory=dict)
+    digests: DigestCache = field(default_factory=lambda: DigestCache(None))
+
+    def open(self, spec: TaskSpec, role: str) -> RowSource:
+        """The rows of a role; see `sources.open_rows`."""
+        lock = self.locks.get(spec.name)
+        return open_rows(spec, role, mirror=self.mirror, digests=self.digests, lock=lock)
+
+
 NumberedRow = tuple[int, dict[str, Any]]
 
 
@@ -113,7 +130,7 @@ def find_overlap(
     train: Sequence[TaskRole],
     evaluation: Sequence[TaskRole],
     *,
-    mirror: Path | None = None,
+    places: Places,
     on_rows: OnRows | None = None,
 ) -> OverlapReport:
     """Compare the inputs of every training row with those of every evaluation row.
@@ -126,14 +143,13 @@ def find_overlap(
         MissingExtraError: the library for near duplicates is not installed.
     """
     tell = on_rows or (lambda name, done, total: None)
-    digests = DigestCache(None)
-    rows = read_evaluation(evaluation, mirror=mirror, digests=digests, on_rows=tell)
+    rows = read_evaluation(evaluation, places=places, on_rows=tell)
     specs = {spec.name: spec for spec, _ in (*train, *evaluation)}
     read: list[ReadSplit] = []
     pairs: list[SplitPair] = []
     for spec, role in train:
         tally = _Tally(rows)
-        split = _scan(spec, role, tally, mirror=mirror, digests=digests, on_rows=tell)
+        split = _scan(spec, role, tally, places=places, on_rows=tell)
         read.append(split)
         if split.absent is None:
             pairs += tally.pairs(split, specs)
@@ -186,7 +202,7 @@ class EvaluationRows:
 
 
 def read_evaluation(
-    splits: Sequence[TaskRole], *, mirror: Path | None, digests: DigestCache, on_rows: OnRows
+    splits: Sequence[TaskRole], *, places: Places, on_rows: OnRows
 ) -> EvaluationRows:
     """Read and index the rows of these splits.
 
@@ -202,15 +218,15 @@ def read_evaluation(
     for spec, role in splits:
         before, num_unused = len(numbers), 0
         try:
-            source = open_rows(spec, role, mirror=mirror, digests=digests)
+            source = places.open(spec, role)
             digest = inputs_digest(spec_digest(spec, role), source.digest())
         except MissingSplitError:
             read.append(ReadSplit(task=spec.name, role=role, absent=_NOT_THERE))
             continue
         for chunk in _chunks(source.rows()):
-            hashed, places, usable = hash_rows(spec, chunk)
+            hashed, rows, usable = hash_rows(spec, chunk)
             parts.append(hashed)
-            owners.append(places + len(numbers))
+            owners.append(rows + len(numbers))
             numbers += [chunk[at][0] for at in usable]
             num_unused += len(chunk) - len(usable)
             on_rows(f"{spec.name} {role}", len(numbers) - before, None)
@@ -321,19 +337,18 @@ def _scan(
     role: str,
     tally: _Tally,
     *,
-    mirror: Path | None,
-    digests: DigestCache,
+    places: Places,
     on_rows: OnRows,
 ) -> ReadSplit:
     num_rows = num_unused = 0
     try:
-        source = open_rows(spec, role, mirror=mirror, digests=digests)
+        source = places.open(spec, role)
         digest = inputs_digest(spec_digest(spec, role), source.digest())
     except MissingSplitError:
         return ReadSplit(task=spec.name, role=role, absent=_NOT_THERE)
     for chunk in _chunks(source.rows()):
-        hashed, places, usable = hash_rows(spec, chunk)
-        tally.add(hashed, places, [chunk[at][0] for at in usable])
+        hashed, rows, usable = hash_rows(spec, chunk)
+        tally.add(hashed, rows, [chunk[at][0] for at in usable])
         num_rows += len(usable)
         num_unused += len(chunk) - len(usable)
         on_rows(f"{spec.name} {role}", num_rows, source.estimated_rows(chunk[-1][0] + 1))

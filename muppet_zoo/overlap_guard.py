@@ -13,7 +13,6 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -23,12 +22,13 @@ from muppet_zoo.manifests import MAX_LISTED_ROWS, OverlappingRow, Statistics
 from muppet_zoo.overlap import (
     EvaluationRows,
     NumberedRow,
+    Places,
     TaskRole,
     hash_rows,
     read_evaluation,
 )
 from muppet_zoo.overlap_index import KINDS, minhash
-from muppet_zoo.sources import DigestCache, MissingSplitError, open_rows
+from muppet_zoo.sources import MissingSplitError
 from muppet_zoo.spec import TaskSpec
 
 OVERLAP_VERSION = 1
@@ -64,11 +64,10 @@ class Checked:
 class Guard:
     """Checks training rows; shared by the threads of a build."""
 
-    def __init__(self, protection: Protection, mirror: Path | None, digests: DigestCache) -> None:
+    def __init__(self, protection: Protection, places: Places) -> None:
         """Raises MissingExtraError without the library for near duplicates."""
         self._protection = protection
-        self._mirror = mirror
-        self._digests = digests
+        self._places = places
         self._lock = threading.Lock()
         self._rows: EvaluationRows | None = None
         self._num_counted = KINDS.index(protection.level) + 1
@@ -95,8 +94,8 @@ class Guard:
     def check(self, spec: TaskSpec, chunk: list[NumberedRow]) -> Checked:
         """What of a chunk overlaps, and what the policy leaves of it."""
         rows = self._evaluation_rows()
-        hashed, places, usable = hash_rows(spec, chunk)
-        found = rows.index.find(hashed, places, len(usable))
+        hashed, owners, usable = hash_rows(spec, chunk)
+        found = rows.index.find(hashed, owners, len(usable))
         counted = found.kinds < self._num_counted
         hit = np.flatnonzero(counted.any(axis=1))
         names = [split.name for split in rows.present]
@@ -140,7 +139,7 @@ class Guard:
 
     def _digest(self, spec: TaskSpec, role: str) -> str | None:
         try:
-            source = open_rows(spec, role, mirror=self._mirror, digests=self._digests)
+            source = self._places.open(spec, role)
             return inputs_digest(spec_digest(spec, role), source.digest())
         except MissingSplitError:
             return None
@@ -150,8 +149,7 @@ class Guard:
             if self._rows is None:
                 self._rows = read_evaluation(
                     self._evaluation,
-                    mirror=self._mirror,
-                    digests=self._digests,
+                    places=self._places,
                     on_rows=lambda name, done, total: None,
                 )
             return self._rows

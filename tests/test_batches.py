@@ -1,10 +1,10 @@
-"""Batches hold their budget, lose and repeat nothing, resume exactly, and are laid out by hand."""
+"""Batches hold their budget, lose and repeat nothing, and resume exactly."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import groupby, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,17 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muppet_zoo.batches import (
+    SCHEMES,
     Batcher,
     Batching,
     MicroBatchPlan,
     Position,
     StepPlan,
-    collate,
-    collate_target,
     eval_plans,
     sample_examples,
 )
-from muppet_zoo.errors import CheckpointError, UsageError
+from muppet_zoo.errors import CheckpointError, UnknownNameError, UsageError
 from muppet_zoo.mixture import Rates
 from muppet_zoo.order import Draws, Order, quotas
 from muppet_zoo.task_data import Columns, TaskData
@@ -32,33 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
-
-
-@dataclass
-class FakeTask:
-    """Examples in memory; `examples[row]` is the list of an example's sequences."""
-
-    head_type: str
-    examples: list[list[list[int]]]
-    target: list[Any]
-    second: list[list[int]] | None = None
-    lengths: NDArray[np.uint32] = field(init=False)
-    num_sequences: NDArray[np.uint16] = field(init=False)
-
-    def __post_init__(self) -> None:
-        longest = [max(map(len, sequences)) for sequences in self.examples]
-        self.lengths = np.array(longest, dtype=np.uint32)
-        self.num_sequences = np.array([len(example) for example in self.examples], dtype=np.uint16)
-
-    def take(self, rows: NDArray[np.int64]) -> Columns:
-        sequences = [ids for row in rows for ids in self.examples[row]]
-        second = self.second or [[len(ids) for ids in example] for example in self.examples]
-        return Columns(
-            sequences=[np.array(ids, dtype=np.uint16) for ids in sequences],
-            num_sequences=self.num_sequences[rows],
-            second_start=np.array([start for row in rows for start in second[row]], dtype=np.int32),
-            target=[self.target[row] for row in rows],
-        )
 
 
 @dataclass
@@ -84,17 +56,28 @@ def lengths_task(
 
 
 def batcher_of(
-    datas: Sequence[TaskData], *, seed: int = 1, rates: Rates | None = None, **batching: int
+    datas: Sequence[TaskData], *, seed: int = 1, rates: Rates | None = None, **batching: Any
 ) -> Batcher:
     sizes = tuple(len(data.lengths) for data in datas)
-    order = Order(seed=seed, task_sizes=sizes, quotas=quotas(sizes, rates or Rates()))
+    in_turn = batching.get("scheme") == "dataset_homogeneous"
+    order = Order(
+        seed=seed,
+        task_sizes=sizes,
+        quotas=quotas(sizes, rates or Rates()),
+        tasks_in_turn=in_turn,
+    )
     return Batcher(order=order, datas=datas, batching=Batching(**batching))
 
 
-def small_batcher(seed: int = 1) -> Batcher:
+def small_batcher(seed: int = 1, scheme: str = "mixed") -> Batcher:
     tasks = [lengths_task(40, 1), lengths_task(7, 2, options=3), lengths_task(90, 3)]
     return batcher_of(
-        tasks, seed=seed, tokens_per_micro_batch=300, micro_batches_per_step=3, window_examples=32
+        tasks,
+        seed=seed,
+        scheme=scheme,
+        tokens_per_micro_batch=300,
+        micro_batches_per_step=3,
+        window_examples=32,
     )
 
 
@@ -125,16 +108,27 @@ def cost(plan: MicroBatchPlan, datas: Sequence[TaskData]) -> int:
     window=st.integers(1, 80),
     per_step=st.integers(1, 5),
     num_epochs=st.sampled_from([0.3, 1, 2, 2.5]),
+    scheme=st.sampled_from(SCHEMES),
+    most=st.none() | st.integers(1, 9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_draw_is_used_once_within_the_budget(
-    seed: int, sizes: list[int], budget: int, window: int, per_step: int, num_epochs: float
+    seed: int,
+    sizes: list[int],
+    budget: int,
+    window: int,
+    per_step: int,
+    num_epochs: float,
+    scheme: str,
+    most: int | None,
 ) -> None:
     tasks = [lengths_task(size, n, options=1 + 2 * (n == 1)) for n, size in enumerate(sizes)]
     batcher = batcher_of(
         tasks,
         seed=seed,
+        scheme=scheme,
         tokens_per_micro_batch=budget,
+        examples_per_micro_batch=most,
         micro_batches_per_step=per_step,
         window_examples=window,
     )
@@ -144,9 +138,11 @@ def test_every_draw_is_used_once_within_the_budget(
     plans = [plan for step in steps for plan in step.micro_batches]
     assert Counter(pair for plan in plans for pair in rows_of(plan)) == drawn
     assert all(cost(plan, tasks) <= budget or len(plan.rows) == 1 for plan in plans)
+    assert all(most is None or len(plan.rows) <= most for plan in plans)
     assert batcher.num_steps(num_epochs) == len(steps)
-    assert all(len(step.micro_batches) == per_step for step in steps[:-1])
-    assert 1 <= len(steps[-1].micro_batches) <= per_step
+    if not batcher.batching.one_task_per_step:
+        assert all(len(step.micro_batches) == per_step for step in steps[:-1])
+    assert all(1 <= len(step.micro_batches) <= per_step for step in steps)
     for step in steps:
         assert step.num_examples == sum(len(plan.rows) for plan in step.micro_batches)
 
@@ -181,6 +177,33 @@ def test_padding_is_at_most_five_percent_on_twelve_tasks() -> None:
 def test_tasks_mix_inside_micro_batches() -> None:
     plans = [plan for step in epoch(small_batcher()) for plan in step.micro_batches]
     assert sum(len(set(plan.tasks.tolist())) > 1 for plan in plans) > len(plans) / 2
+
+
+def tasks_of(step: StepPlan) -> list[set[int]]:
+    return [set(plan.tasks.tolist()) for plan in step.micro_batches]
+
+
+def test_heterogeneous_mixes_in_the_step_alone() -> None:
+    steps = epoch(small_batcher(scheme="heterogeneous"), 4)
+    assert all(len(tasks) == 1 for step in steps for tasks in tasks_of(step))
+    assert sum(len(set.union(*tasks_of(step))) > 1 for step in steps) > len(steps) / 2
+
+
+def test_batch_homogeneous_has_one_task_a_step_and_shuffles_the_steps() -> None:
+    steps = epoch(small_batcher(scheme="batch_homogeneous"), 4)
+    turns = [set.union(*tasks_of(step)) for step in steps]
+    assert all(len(tasks) == 1 for tasks in turns)
+    changes = sum(a != b for a, b in pairwise(turns))
+    assert changes > len(steps) / 4  # in turn, four epochs of three tasks would have eleven
+    assert max(len(step.micro_batches) for step in steps) == 3
+
+
+def test_dataset_homogeneous_has_one_task_after_another() -> None:
+    steps = epoch(small_batcher(scheme="dataset_homogeneous"), 2)
+    turns = [set.union(*tasks_of(step)) for step in steps]
+    assert [tasks for tasks, _ in groupby(turns)] == [{0}, {1}, {2}, {0}, {1}, {2}]
+    longest = [int(plan.lengths.max()) for step in steps for plan in step.micro_batches]
+    assert longest != sorted(longest)
 
 
 def test_an_example_over_the_budget_stands_alone() -> None:
@@ -242,9 +265,10 @@ def test_micro_batches_of_a_window_are_not_sorted_by_length() -> None:
 # Ranks
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
-def test_ranks_share_the_same_steps(world_size: int) -> None:
-    for step in epoch(small_batcher()):
+def test_ranks_share_the_same_steps(world_size: int, scheme: str) -> None:
+    for step in epoch(small_batcher(scheme=scheme)):
         shares = [step.for_rank(rank, world_size) for rank in range(world_size)]
         assert len({len(share) for share in shares}) == 1
         passes = zip(*shares, strict=True)
@@ -264,9 +288,10 @@ def test_a_rank_with_nothing_left_gets_none() -> None:
 # Resume
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("stop", [None, 300])
-def test_resume_is_a_suffix_from_every_step(stop: int | None) -> None:
-    batcher = small_batcher()
+def test_resume_is_a_suffix_from_every_step(stop: int | None, scheme: str) -> None:
+    batcher = small_batcher(scheme=scheme)
     steps = list(islice(batcher.steps(stop_after_examples=stop), 60))
     whole = content(steps)
     assert len(whole) == 60 if stop is None else len(whole) > 10
@@ -312,6 +337,14 @@ def test_equal_fields_give_equal_steps_and_seeds_differ() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(UsageError, match=r"batching\.window_examples must be at least 1, not 0"):
         Batching(window_examples=0)
+    with pytest.raises(UnknownNameError, match="did you mean 'mixed'"):
+        Batching(scheme="mixd")
+    with pytest.raises(ValueError, match="the order does not suit the scheme mixed"):
+        Batcher(
+            order=replace(small_batcher().order, tasks_in_turn=True),
+            datas=small_batcher().datas,
+            batching=Batching(),
+        )
     batcher = small_batcher()
     with pytest.raises(ValueError, match="the order is of"):
         replace(batcher, datas=batcher.datas[:2])
@@ -359,117 +392,3 @@ def test_a_sample_is_no_head_of_the_file() -> None:
     """Many datasets are sorted by label; their first rows have only one."""
     chosen = sample_examples(1066, 500)
     assert 0.4 < (chosen < 533).mean() < 0.6
-
-
-# Layout
-
-CLASSES = FakeTask("classification", [[[5, 6]], [[7]]], [2, -1], [[1], [1]])
-SCORES = FakeTask("regression", [[[8, 9, 10]]], [0.5])
-CHOICES = FakeTask(
-    "multiple_choice", [[[1, 2], [3]], [[4], [5, 6, 7, 8], [9]]], [1, 0], [[1, 1], [1, 2, 1]]
-)
-TAGS = FakeTask("token_classification", [[[11, 12, 13]]], [[-100, 3, -100]])
-SPANS = FakeTask("span", [[[14, 15, 16]], [[17]]], [[1, 2], [-1, -1]])
-LABELS = FakeTask("multi_label", [[[20]], [[21]], [[22]]], [[0, 4, 9], [], [1]])
-TEXTS = FakeTask("generation", [[[30]], [[31]]], [[40, 41], [42]])
-TASKS: list[TaskData] = [CLASSES, SCORES, CHOICES, TAGS, SPANS, LABELS, TEXTS]
-
-
-def plan_of(*pairs: tuple[int, int]) -> MicroBatchPlan:
-    return MicroBatchPlan(
-        tasks=np.array([task for task, _ in pairs], dtype=np.int32),
-        rows=np.array([row for _, row in pairs], dtype=np.int64),
-        lengths=np.array([TASKS[task].lengths[row] for task, row in pairs], dtype=np.uint32),
-    )
-
-
-def test_layout_of_a_mixed_micro_batch_by_hand() -> None:
-    # In the plan's order: a class, options 0 1, a score, another class, options 0 1 2.
-    batch = collate(plan_of((0, 1), (2, 0), (1, 0), (0, 0), (2, 1)), TASKS, pad_id=99)
-    assert batch.input_ids.tolist() == [
-        [7, 99, 99, 99],
-        [1, 2, 99, 99],
-        [3, 99, 99, 99],
-        [8, 9, 10, 99],
-        [5, 6, 99, 99],
-        [4, 99, 99, 99],
-        [5, 6, 7, 8],
-        [9, 99, 99, 99],
-    ]
-    assert batch.input_ids.dtype == np.int64
-    assert batch.attention_mask.dtype == np.bool_
-    assert batch.attention_mask.sum(axis=1).tolist() == [1, 2, 1, 3, 2, 1, 4, 1]
-    assert (batch.attention_mask == (batch.input_ids != 99)).all()
-    assert batch.second_start.tolist() == [1, 1, 1, 3, 1, 1, 2, 1]
-    assert (batch.num_tokens, batch.num_examples) == (15, 5)
-    assert batch.padding_share == 17 / 32
-    assert list(batch.groups) == ["classification", "multiple_choice", "regression"]
-    classes, choices, scores = batch.groups.values()
-    assert (classes.tasks.tolist(), classes.rows.tolist()) == ([0, 0], [1, 0])
-    assert classes.sequences.tolist() == [[0], [4]]
-    assert classes.target.tolist() == [-1, 2]
-    assert classes.target.dtype == np.dtype(np.int64)
-    assert (choices.tasks.tolist(), choices.rows.tolist()) == ([2, 2], [0, 1])
-    assert choices.sequences.tolist() == [[1, 2, -1], [5, 6, 7]]
-    assert choices.target.tolist() == [1, 0]
-    assert choices.target.dtype == np.dtype(np.int64)
-    assert scores.head == "regression"
-    assert scores.sequences.tolist() == [[3]]
-    assert scores.target.tolist() == [0.5]
-    assert scores.target.dtype == np.dtype(np.float32)
-
-
-def test_layout_of_token_and_list_targets_by_hand() -> None:
-    batch = collate(
-        plan_of((4, 1), (5, 0), (5, 1), (6, 0), (6, 1), (3, 0), (4, 0)), TASKS, pad_id=0
-    )
-    targets = {head: rows.target.tolist() for head, rows in batch.groups.items()}
-    assert targets == {
-        "generation": [[40, 41], [42, -100]],
-        "multi_label": [[0, 4, 9], [-1, -1, -1]],
-        "span": [[-1, -1], [1, 2]],
-        "token_classification": [[-100, 3, -100]],
-    }
-    assert {rows.target.dtype for rows in batch.groups.values()} == {np.dtype(np.int64)}
-    assert batch.groups["span"].sequences.tolist() == [[0], [6]]
-
-
-def test_token_targets_are_as_wide_as_the_micro_batch() -> None:
-    batch = collate(plan_of((3, 0), (2, 1)), TASKS, pad_id=0)
-    assert batch.groups["token_classification"].target.tolist() == [[-100, 3, -100, -100]]
-    assert batch.input_ids.shape == (4, 4)
-
-
-def test_a_single_row_of_one_token() -> None:
-    batch = collate(plan_of((0, 1)), TASKS, pad_id=0)
-    assert batch.input_ids.tolist() == [[7]]
-    assert batch.attention_mask.tolist() == [[True]]
-    assert (batch.padding_share, batch.num_tokens, batch.num_examples) == (0.0, 1, 1)
-
-
-def test_a_row_drawn_twice_is_laid_out_twice() -> None:
-    batch = collate(plan_of((0, 0), (0, 0)), TASKS, pad_id=0)
-    assert batch.input_ids.tolist() == [[5, 6], [5, 6]]
-    assert batch.groups["classification"].target.tolist() == [2, 2]
-
-
-def test_unlabelled_and_empty_targets() -> None:
-    assert collate_target("multi_label", [[], []], 4).shape == (2, 0)
-    assert np.isnan(collate_target("regression", [np.float32("nan"), 1.0], 4)[0])
-    spans = np.array([[0, 3], [2, 2]], dtype=np.int32)
-    assert collate_target("span", spans, 4).tolist() == [[0, 3], [2, 2]]  # type: ignore[arg-type]
-    assert collate_target("classification", np.array([1, 2], dtype=np.int32), 1).dtype == np.int64  # type: ignore[arg-type]
-
-
-def test_every_planned_micro_batch_can_be_laid_out() -> None:
-    batcher = batcher_of(TASKS, tokens_per_micro_batch=8, window_examples=4)
-    num_examples = num_tokens = 0
-    for step in epoch(batcher):
-        for plan in step.micro_batches:
-            batch = collate(plan, TASKS, pad_id=0)
-            assert batch.input_ids.shape[1] == plan.lengths.max()
-            assert sorted(batch.groups) == list(batch.groups)
-            num_examples += batch.num_examples
-            num_tokens += batch.num_tokens
-    assert num_examples == 13
-    assert num_tokens == 3 + 3 + 9 + 3 + 4 + 3 + 2

@@ -21,6 +21,7 @@ from muppet_zoo.errors import UnknownNameError
 from muppet_zoo.formats import Segments
 from muppet_zoo.overlap import (
     OverlapReport,
+    Places,
     SplitPair,
     evaluation_splits,
     find_overlap,
@@ -203,7 +204,9 @@ class Zoo:
         return write_spec(self.folder / "specs", data)
 
     def compare(self, train: Sequence[TaskSpec], evaluation: Sequence[TaskSpec]) -> OverlapReport:
-        return find_overlap(train_splits(train), evaluation_splits(evaluation), mirror=self.mirror)
+        return find_overlap(
+            train_splits(train), evaluation_splits(evaluation), places=Places(mirror=self.mirror)
+        )
 
 
 @pytest.fixture

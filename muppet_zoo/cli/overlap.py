@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import json_option, specs_option
+from muppet_zoo.cli.options import json_option, lock_option, specs_option
 
 if TYPE_CHECKING:
     from muppet_zoo.overlap import OverlapReport, SplitPair
@@ -36,6 +36,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg",
     help="Also write the matrix as a picture.",
 )  # fmt: skip
+@lock_option
 @specs_option
 @json_option
 def command(
@@ -44,6 +45,7 @@ def command(
     eval_splits: tuple[str, ...],
     mirror: Path | None,
     plot: Path | None,
+    lock_file: Path | None,
     spec_dirs: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -60,17 +62,22 @@ def command(
     of such rows, drops them or fails: see the key `overlap`.
     """
     from muppet_zoo.console import print_json, progress
+    from muppet_zoo.hub_lock import locks_of
     from muppet_zoo.overlap import (
         DEFAULT_SPLITS,
+        Places,
         evaluation_splits,
         find_overlap,
         train_splits,
     )
-    from muppet_zoo.zoo import load_zoo
+    from muppet_zoo.zoo import load_zoo, spec_folders
 
     zoo = load_zoo(spec_dirs)
     train = train_splits(zoo.named(train_names))
     evaluation = evaluation_splits(zoo.named(eval_names), eval_splits or DEFAULT_SPLITS)
+    specs = [spec for spec, _ in (*train, *evaluation)]
+    folders = [folder.path for folder in spec_folders(spec_dirs)]
+    places = Places(mirror=mirror, locks={} if mirror else locks_of(specs, folders, lock_file))
     with progress(quiet=as_json) as display:
         lines: dict[str, Any] = {}
 
@@ -81,7 +88,7 @@ def command(
                 lines[name] = display.start(name)
             lines[name].update(done, total=total)
 
-        report = find_overlap(train, evaluation, mirror=mirror, on_rows=show)
+        report = find_overlap(train, evaluation, places=places, on_rows=show)
         for line in lines.values():
             line.finish()
     if plot is not None:

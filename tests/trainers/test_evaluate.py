@@ -13,8 +13,9 @@ import pytest
 import torch
 from muppet_zoo_torch import evaluate
 from muppet_zoo_torch import plan as plan_module
-from muppet_zoo_torch.decode import references
+from muppet_zoo_torch.decode import Decoder, ScoredTask
 from muppet_zoo_torch.export import load_model
+from muppet_zoo_torch.heads import HEAD_MATH
 from muppet_zoo_torch.plan import make_plan
 from muppet_zoo_torch.trainer import TorchTrainer
 
@@ -22,6 +23,7 @@ from muppet_zoo.batches import sample_examples
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import CheckpointError, ShardError, UnknownNameError, UsageError
+from muppet_zoo.manifests import MANIFEST_NAME
 from muppet_zoo.metrics import score_all
 from muppet_zoo.mixture import Rates
 from muppet_zoo.model_folder import LAYOUT_FILE, HeadSlot, find_model
@@ -130,7 +132,8 @@ def test_predictions_equal_a_naive_evaluation_row_by_row(
             assert predictions == pytest.approx(naive, abs=1e-4)
             continue
         assert predictions == naive, spec.name
-        targets = references(split, slot, np.arange(split.num_examples))
+        task = ScoredTask(split=split, slot=slot, tokenizer=open_tokenizer(str(ENCODER)).load())
+        targets = HEAD_MATH[slot.head].decoder.references(split.example_starts[:-1], task)
         num_labels = len(slot.labels) or int(split.num_sequences.max())
         assert report.scores == score_all(spec.metrics, naive, targets, num_labels=num_labels)
 
@@ -268,6 +271,37 @@ def test_reports_say_what_was_scored(
         assert report.headline in report.scores
 
 
+# --- tasks the model was not trained on --------------------------------------------------------
+
+
+def test_a_task_of_a_shared_head_is_scored_without_training(
+    zoo: Zoo, quickstart_data: Path, request_for: Callable[..., EvalRequest], tmp_path: Path
+) -> None:
+    """Under another name, the rows of a trained task get the very scores of that task."""
+    names = ("qs_fitting_thing", "qs_find_thing")  # the shared heads of options and of spans
+    for name in names:
+        folder = tmp_path / f"new_{name}"
+        shutil.copytree(quickstart_data / name, folder)
+        manifest = folder / "validation" / MANIFEST_NAME
+        text = manifest.read_text().replace(f'"task": "{name}"', f'"task": "new_{name}"')
+        manifest.write_text(text)
+    known = [zoo.task(name) for name in names]
+    new = [replace(spec, name=f"new_{spec.name}") for spec in known]
+    before = TorchTrainer().evaluate(request_for(known))
+    after = TorchTrainer().evaluate(request_for(new, data=tmp_path))
+    assert [report.task for report in after] == [spec.name for spec in new]
+    assert [report.scores for report in after] == [report.scores for report in before]
+
+
+def test_a_head_of_its_own_answers_no_other_task(
+    zoo: Zoo, request_for: Callable[..., EvalRequest]
+) -> None:
+    spec = zoo.task("qs_topic")
+    head = replace(spec.head, shared_head="topics")
+    with pytest.raises(UnknownNameError, match=r"no head of .* is named 'another'"):
+        TorchTrainer().evaluate(request_for([replace(spec, name="another", head=head)]))
+
+
 # --- what is refused -------------------------------------------------------------------------
 
 
@@ -332,7 +366,9 @@ def test_labels_that_turn_out_to_be_missing_are_no_score(
     request_for: Callable[..., EvalRequest],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluate, "references", lambda split, slot, n: [-1] * n)
+    unknown = Decoder(references=lambda rows, task: [-1] * len(rows))
+    math = replace(HEAD_MATH["classification"], decoder=unknown)
+    monkeypatch.setitem(HEAD_MATH, "classification", math)
     with pytest.raises(ShardError, match="cannot be scored"):
         TorchTrainer().evaluate(request_for(specs[:1]))
 
