@@ -109,12 +109,22 @@ class SplitPair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kinship:
+    """Two tasks whose specs name the same corpora, whether or not there are rows to compare."""
+
+    train: str
+    evaluation: str
+    corpora: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class OverlapReport:
     """Every pair of a training and an evaluation split that both have rows, in their order."""
 
     train: tuple[ReadSplit, ...]
     evaluation: tuple[ReadSplit, ...]
     pairs: tuple[SplitPair, ...]
+    kinships: tuple[Kinship, ...]
 
     @property
     def missing(self) -> tuple[ReadSplit, ...]:
@@ -153,7 +163,27 @@ def find_overlap(
         read.append(split)
         if split.absent is None:
             pairs += tally.pairs(split, specs)
-    return OverlapReport(train=tuple(read), evaluation=rows.splits, pairs=tuple(pairs))
+    return OverlapReport(
+        train=tuple(read),
+        evaluation=rows.splits,
+        pairs=tuple(pairs),
+        kinships=tuple(_kinships(train, evaluation)),
+    )
+
+
+def _kinships(train: Sequence[TaskRole], evaluation: Sequence[TaskRole]) -> Iterator[Kinship]:
+    learned = {spec.name: spec for spec, _ in train}
+    scored = {spec.name: spec for spec, _ in evaluation}
+    for one, other in itertools.product(learned.values(), scored.values()):
+        if corpora := _shared_corpora(one, other):
+            yield Kinship(train=one.name, evaluation=other.name, corpora=corpora)
+
+
+def _shared_corpora(one: TaskSpec, other: TaskSpec) -> tuple[str, ...]:
+    """None for a task and itself, of which it says nothing."""
+    if one.name == other.name:
+        return ()
+    return tuple(sorted(set(one.lineage) & set(other.lineage)))
 
 
 def train_splits(specs: Iterable[TaskSpec]) -> list[TaskRole]:
@@ -317,13 +347,12 @@ class _Tally:
         """One pair for each evaluation split."""
         for number, evaluation in enumerate(self.rows.present):
             best = self.best[self.rows.split_of == number]
-            shared = set(specs[train.task].lineage) & set(specs[evaluation.task].lineage)
             yield SplitPair(
                 train=train,
                 evaluation=evaluation,
                 train_rows=dict(zip(KINDS, self.counts[number].tolist(), strict=True)),
                 evaluation_rows={k: int((best == i).sum()) for i, k in enumerate(KINDS)},
-                lineage=tuple(sorted(shared)),
+                lineage=_shared_corpora(specs[train.task], specs[evaluation.task]),
                 examples=tuple(
                     pair
                     for kind in range(len(KINDS))

@@ -18,7 +18,7 @@ another. Inputs of fewer than MIN_NEAR_PAIRS word pairs ("so brilliant") are com
 MinHash with locality-sensitive hashing finds candidates, whose Jaccard is then computed, so what is
 found is never an estimate. Sources: Broder 1997, "On the resemblance and containment of documents";
 Indyk and Motwani 1998, "Approximate nearest neighbors". The library is `rensa`: it makes, indexes
-and looks up the same sets several times faster than `datasketch` (`benchmarks/overlap.py`).
+and looks up the same sets thirteen times as fast as `datasketch` (`benchmarks/overlap.py`).
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ def report_json(report: OverlapReport) -> dict[str, Any]:
         "ngram_words": NGRAM_WORDS,
         "train": [asdict(split) for split in report.train],
         "evaluation": [asdict(split) for split in report.evaluation],
+        "same_corpus": [asdict(kinship) for kinship in report.kinships],
         "pairs": [
             {
                 "train": [pair.train.task, pair.train.role],

@@ -318,6 +318,11 @@ def test_pairs_of_one_corpus_are_told_without_any_shared_text(zoo: Zoo) -> None:
         ("two validation", ("news",), 0),
         ("three validation", (), 0),
     ]
+    (zoo.mirror / "two" / "validation.jsonl").unlink()
+    report = zoo.compare(specs[:2], specs[1:])
+    assert [(k.train, k.evaluation, k.corpora) for k in report.kinships] == [
+        ("one", "two", ("news",))
+    ]
 
 
 def test_roles_are_chosen_with_their_suffixes(zoo: Zoo) -> None:

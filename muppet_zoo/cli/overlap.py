@@ -113,6 +113,12 @@ def _show(report: OverlapReport) -> None:
         f"has seen{', by pair' if told else ': none'}"
     )
     notes = [f"{plural(clean, 'other pair')} share nothing and no corpus"] if clean and told else []
+    compared = {(pair.train.task, pair.evaluation.task) for pair in report.pairs}
+    notes += [
+        f"same corpus, rows not compared: {k.train} and {k.evaluation} ({', '.join(k.corpora)})"
+        for k in report.kinships
+        if (k.train, k.evaluation) not in compared
+    ]
     if num_cut := sum(split.num_cut for split in report.train):
         notes.append(
             f"{plural(num_cut, 'training row')} had so many near candidates that only the first "
