@@ -62,13 +62,17 @@ class Overlap:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Tasks by name, and their rates; overlap is None where the build is not to compare rows."""
+    """Tasks by name, their rates, what licences must permit, and which rows must not be there.
+
+    license_policy is one of `licenses.POLICIES`; overlap is None where no rows are compared.
+    """
 
     name: str
     description: str
     tasks: tuple[str, ...]
     rates: Rates
     path: Path
+    license_policy: str = "any"
     overlap: Overlap | None = None
 
 
@@ -165,6 +169,7 @@ class _Resolver:
             tasks=tuple(members),
             rates=Rates(**rates, members=() if plain else tuple(members.values())),
             path=file.path,
+            license_policy=data.get("license_policy", "any"),
             overlap=self._overlap(file),
         )
 

@@ -17,6 +17,7 @@ _COMMANDS = {
     "list": ("list_tasks", "List the tasks of the zoo, or of one mixture."),
     "show": ("show", "Show one task: its source, inputs, head, metrics, licence and citation."),
     "validate": ("validate", "Check spec and mixture files; report every problem at its line."),
+    "citations": ("citations", "What to cite, and a NOTICE with the licences of tasks."),
     "lock": ("lock", "Record the commits and files on the hub that tasks are built from."),
     "overlap": ("overlap", "Find training rows whose inputs are those of evaluation rows."),
     "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),

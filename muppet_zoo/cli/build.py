@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import json_option, lock_option, specs_option
+from muppet_zoo.cli.options import chosen_specs, json_option, lock_option, specs_option
 
 if TYPE_CHECKING:
     from muppet_zoo.build import BuildProgress, BuildReport, SplitOutcome
     from muppet_zoo.console import ProgressDisplay, ProgressLine
+    from muppet_zoo.mixture import Mixture
     from muppet_zoo.overlap_guard import Protection
-    from muppet_zoo.spec import TaskSpec
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -31,7 +31,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--out", required=True, type=_FOLDER, metavar="DIR", help="Where the shards go.")
 @click.option(
     "--mirror", type=_FOLDER, metavar="DIR",
-    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub.",
+    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub. The split "
+    "is named as in the source, or by its role; tasks of one dataset may share DIR/<dataset>.",
 )  # fmt: skip
 @click.option(
     "--max-tokens", type=click.IntRange(min=4), default=128, show_default=True,
@@ -47,6 +48,10 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--verify", is_flag=True, help="Read what is built already, and make anew what is damaged."
 )
+@click.option(
+    "--license-policy", type=click.Choice(["any", "redistributable", "commercial"]),
+    help="What the licences of all tasks must permit; in place of the mixture's policy.",
+)  # fmt: skip
 @lock_option
 @specs_option
 @json_option
@@ -60,6 +65,7 @@ def command(
     limit: int | None,
     jobs: int,
     verify: bool,
+    license_policy: str | None,
     lock_file: Path | None,
     spec_dirs: tuple[Path, ...],
     as_json: bool,
@@ -78,7 +84,8 @@ def command(
     from muppet_zoo.hub_lock import locks_of
     from muppet_zoo.zoo import spec_folders
 
-    specs, protection = _chosen(tasks, mixture, spec_dirs)
+    specs, chosen = chosen_specs(tasks, mixture, spec_dirs)
+    protection = _protection(chosen, spec_dirs)
     read = [*specs, *(spec for spec, _ in (protection.evaluation if protection else ()))]
     folders = [folder.path for folder in spec_folders(spec_dirs)]
     options = BuildOptions(
@@ -87,6 +94,7 @@ def command(
         limit=limit,
         jobs=jobs,
         verify=verify,
+        license_policy=license_policy or (chosen.license_policy if chosen else "any"),
         overlap=protection,
         locks={} if mirror else locks_of(read, folders, lock_file),
     )
@@ -103,26 +111,17 @@ def command(
     return 1 if report.errors else 0
 
 
-def _chosen(
-    tasks: tuple[str, ...], mixture: str | None, spec_dirs: tuple[Path, ...]
-) -> tuple[list[TaskSpec], Protection | None]:
-    """The tasks to build, and what the mixture says of evaluation rows."""
-    from muppet_zoo.errors import UsageError
+def _protection(mixture: Mixture | None, spec_dirs: tuple[Path, ...]) -> Protection | None:
+    """The evaluation rows that the mixture protects, if any."""
     from muppet_zoo.overlap import evaluation_splits
     from muppet_zoo.overlap_guard import Protection
     from muppet_zoo.zoo import load_zoo
 
-    if not tasks and mixture is None:
-        raise UsageError("nothing to build: name tasks or a --mixture; `muppet-zoo list` has both")
-    zoo = load_zoo(spec_dirs)
-    chosen = zoo.mixture(mixture) if mixture is not None else None
-    names = (*tasks, *(chosen.tasks if chosen else ()))
-    specs = [zoo.task(name) for name in dict.fromkeys(names)]
-    if chosen is None or chosen.overlap is None:
-        return specs, None
-    policy = chosen.overlap
-    evaluation = evaluation_splits(zoo.named(policy.against), policy.splits)
-    return specs, Protection(policy=policy.policy, level=policy.level, evaluation=tuple(evaluation))
+    if mixture is None or mixture.overlap is None:
+        return None
+    policy = mixture.overlap
+    evaluation = evaluation_splits(load_zoo(spec_dirs).named(policy.against), policy.splits)
+    return Protection(policy=policy.policy, level=policy.level, evaluation=tuple(evaluation))
 
 
 class _Lines:
