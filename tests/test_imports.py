@@ -14,7 +14,14 @@ HEAVY = (
 )
 COMMANDS = (
     *("--help", "--version", "list", "list --json", "show squad", "validate"),
-    *("list --help", "show --help", "validate --help", "build --help", "train --help"),
+    *(
+        "list --help",
+        "show --help",
+        "validate --help",
+        "build --help",
+        "overlap --help",
+        "train --help",
+    ),
     *("citations cola", "citations --help"),
     "lock --help",
 )
@@ -73,7 +80,17 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
+        *(
+            "build",
+            "shards",
+            "sources",
+            "encode",
+            "order",
+            "batches",
+            "metrics",
+            "results",
+            "overlap",
+        ),
         *("trainer_api", "run"),
     ],
 )

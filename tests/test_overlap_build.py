@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from helpers import muppet_zoo
+from helpers import child_env, muppet_zoo
 from test_overlap import rows_of, sentence
 from tiny_zoo import files_below, spec_data, write_jsonl, write_spec, write_tokenizer
 
@@ -26,6 +28,7 @@ from muppet_zoo.overlap_record import ComparedSplit, compared_splits, overlap_of
 from muppet_zoo.shards import open_task
 from muppet_zoo.zoo import load_zoo
 
+DROP = "overlap: {policy: drop, against: [scored]}\n"
 EXACT, NEAR, NGRAM = 17, 120, 230
 """The training rows that are copies of evaluation row 3, 20 and 29."""
 
@@ -97,11 +100,14 @@ class Bench:
             rows |= dict(zip(table["row"].to_pylist(), table["input_ids"].to_pylist(), strict=True))
         return rows
 
-    def command(self, mixture: str, *more: str) -> subprocess.CompletedProcess[str]:
-        return muppet_zoo(
+    def arguments(self, mixture: str) -> list[str]:
+        return [
             "build", "--mixture", mixture, "--specs", str(self.specs), "--out", str(self.out),
-            "--mirror", str(self.mirror), "--tokenizer", str(self.tokenizer.path.parent), *more,
-        )  # fmt: skip
+            "--mirror", str(self.mirror), "--tokenizer", str(self.tokenizer.path.parent),
+        ]  # fmt: skip
+
+    def command(self, mixture: str, *more: str) -> subprocess.CompletedProcess[str]:
+        return muppet_zoo(*self.arguments(mixture), *more)
 
 
 @pytest.fixture
@@ -230,6 +236,42 @@ def test_an_interrupted_build_ends_with_the_same_bytes(
     assert files_below(bench.out) == whole
 
 
+# Small shards, and a pause after each chunk to be killed in.
+SLOW_BUILD = """
+import time
+from muppet_zoo import build_split
+from muppet_zoo.cli import main
+build_split.CHUNK_ROWS, build_split.SHARD_EXAMPLES = 10, 50
+add = build_split._OpenShard.add
+def slow_add(self, chunk, encoded):
+    add(self, chunk, encoded)
+    time.sleep(0.05)
+build_split._OpenShard.add = slow_add
+main()
+"""
+
+
+def test_a_killed_build_goes_on_to_the_same_bytes(bench: Bench) -> None:
+    bench.mixture("plain", DROP)
+    bench.build("drop")
+    whole = files_below(bench.out)
+    bench.out = bench.out.with_name("killed")
+    arguments = [*bench.arguments("plain"), "--max-tokens", "16", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_BUILD, *arguments],
+        env=child_env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    sealed = bench.out / "learned" / "train"
+    end = time.monotonic() + 60
+    while len(list(sealed.glob("*-?????.json"))) < 2 and time.monotonic() < end:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    assert not (sealed / "manifest.json").exists()
+    assert bench.train("drop").status == "resumed"
+    assert files_below(bench.out) == whole
+
+
 @pytest.mark.parametrize(("chunk_rows", "jobs"), [(3, 1), (1000, 3)])
 def test_chunks_and_jobs_do_not_change_what_is_dropped(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, chunk_rows: int, jobs: int
@@ -255,8 +297,6 @@ def test_a_split_of_which_every_row_goes_is_an_error_that_says_so(bench: Bench) 
 
 
 # --- the mixture's key and the command -------------------------------------------------------
-
-DROP = "overlap: {policy: drop, against: [scored]}\n"
 
 
 def test_the_mixture_decides_and_the_table_tells(bench: Bench) -> None:

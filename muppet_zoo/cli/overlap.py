@@ -105,6 +105,7 @@ def command(
 
 def _show(report: OverlapReport) -> None:
     from muppet_zoo.console import note, plural, print_table
+    from muppet_zoo.overlap_index import MAX_CANDIDATES
 
     told = [pair for pair in report.pairs if pair.share or pair.lineage]
     clean = len(report.pairs) - len(told)
@@ -122,7 +123,7 @@ def _show(report: OverlapReport) -> None:
     if num_cut := sum(split.num_cut for split in report.train):
         notes.append(
             f"{plural(num_cut, 'training row')} had so many near candidates that only the first "
-            f"1,000 were looked at"
+            f"{MAX_CANDIDATES:,} were looked at"
         )
     print_table(title, [_row(pair) for pair in told], notes=notes)
     reasons = dict.fromkeys(str(split.absent) for split in report.missing)
