@@ -10,7 +10,8 @@ swaps it with the next, each equally often. What is found elsewhere is a false p
 
 `recall` is of evaluation rows planted at that rate, found as `exact` or `near` with the row they
 were planted in. The command itself does the work, in a process of its own, whose time and peak
-memory are measured. Last, `rensa` and `datasketch` make, index and look up the same sets.
+memory are measured. Last, `rensa` and `datasketch` (to be installed for this) make, index and look
+up the same sets.
 """
 
 from __future__ import annotations

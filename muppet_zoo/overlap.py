@@ -25,7 +25,7 @@ from muppet_zoo.fingerprints import inputs_digest, spec_digest
 from muppet_zoo.formats import Segments
 from muppet_zoo.hub_lock import Lock
 from muppet_zoo.overlap_hashes import HashedExamples, Indices, hash_examples
-from muppet_zoo.overlap_index import KINDS, NONE, EvaluationIndex
+from muppet_zoo.overlap_index import KINDS, NONE, EvaluationIndex, minhash
 from muppet_zoo.rows import RowProblem
 from muppet_zoo.sources import DigestCache, MissingSplitError, RowSource, open_rows
 from muppet_zoo.spec import TaskSpec
@@ -145,8 +145,7 @@ def find_overlap(
 ) -> OverlapReport:
     """Compare the inputs of every training row with those of every evaluation row.
 
-    Splits that are not in the mirror, or have no row that fits their spec, are in the report by
-    name.
+    Splits that are not in the mirror, or whose rows give no example, are in the report by name.
 
     Raises:
         SourceError: rows cannot be read.
@@ -240,6 +239,7 @@ def read_evaluation(
         SourceError: rows are there and cannot be read.
         MissingExtraError: the library for near duplicates is not installed.
     """
+    minhash()  # should it be missing, that is told before the work
     read: list[ReadSplit] = []
     parts: list[HashedExamples] = []
     owners: list[Indices] = []
@@ -260,6 +260,7 @@ def read_evaluation(
             numbers += [chunk[at][0] for at in usable]
             num_unused += len(chunk) - len(usable)
             on_rows(f"{spec.name} {role}", len(numbers) - before, None)
+        source.check_unchanged()
         found = ReadSplit(
             task=spec.name, role=role, num_rows=len(numbers) - before, num_unused_rows=num_unused,
             digest=digest, absent=_no_rows(len(numbers) - before, num_unused),
@@ -302,7 +303,7 @@ def hash_rows(
 def _no_rows(num_rows: int, num_unused: int) -> str | None:
     if num_rows:
         return None
-    return f"none of its {num_unused} rows fits the spec" if num_unused else "no rows"
+    return f"none of its {num_unused} rows gives an example" if num_unused else "no rows"
 
 
 def _chunks(rows: Iterator[NumberedRow]) -> Iterator[list[NumberedRow]]:
@@ -381,6 +382,7 @@ def _scan(
         num_rows += len(usable)
         num_unused += len(chunk) - len(usable)
         on_rows(f"{spec.name} {role}", num_rows, source.estimated_rows(chunk[-1][0] + 1))
+    source.check_unchanged()
     return ReadSplit(
         task=spec.name, role=role, num_rows=num_rows, num_unused_rows=num_unused,
         num_cut=tally.num_cut, digest=digest, absent=_no_rows(num_rows, num_unused),

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from muppet_zoo.errors import MuppetZooError
+from muppet_zoo.errors import MuppetZooError, SourceError
 from muppet_zoo.fingerprints import inputs_digest, spec_digest
 from muppet_zoo.manifests import MAX_LISTED_ROWS, OverlappingRow, Statistics
 from muppet_zoo.overlap import (
@@ -79,10 +79,10 @@ class Guard:
         A split that is not in the mirror has no digest.
         """
         with self._lock:
-            compared = {f"{s.name} {role}": self._digest(s, role) for s, role in self._evaluation}
+            digests = self._digests
         data = {
             "version": OVERLAP_VERSION, "minhash": self._minhash, "level": self._protection.level,
-            "policy": self._protection.policy, "against": compared,
+            "policy": self._protection.policy, "against": digests,
         }  # fmt: skip
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
@@ -133,9 +133,10 @@ class Guard:
             f"leave them out, or to warn to keep and count them"
         )
 
-    @property
-    def _evaluation(self) -> Sequence[TaskRole]:
-        return self._protection.evaluation
+    @cached_property
+    def _digests(self) -> dict[str, str | None]:
+        evaluation = self._protection.evaluation
+        return {f"{spec.name} {role}": self._digest(spec, role) for spec, role in evaluation}
 
     def _digest(self, spec: TaskSpec, role: str) -> str | None:
         try:
@@ -147,9 +148,13 @@ class Guard:
     def _evaluation_rows(self) -> EvaluationRows:
         with self._lock:
             if self._rows is None:
-                self._rows = read_evaluation(
-                    self._evaluation,
+                rows = read_evaluation(
+                    self._protection.evaluation,
                     places=self._places,
                     on_rows=lambda name, done, total: None,
                 )
+                for split in rows.splits:
+                    if split.digest != self._digests[split.name]:
+                        raise SourceError(f"{split.name}: was changed meanwhile; build again")
+                self._rows = rows
             return self._rows

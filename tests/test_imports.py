@@ -14,16 +14,9 @@ HEAVY = (
 )
 COMMANDS = (
     *("--help", "--version", "list", "list --json", "show squad", "validate"),
-    *(
-        "list --help",
-        "show --help",
-        "validate --help",
-        "build --help",
-        "overlap --help",
-        "train --help",
-    ),
+    *("list --help", "show --help", "validate --help", "build --help", "train --help"),
     *("citations cola", "citations --help"),
-    "lock --help",
+    *("lock --help", "overlap --help"),
 )
 
 _RUN = """
@@ -80,18 +73,8 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *(
-            "build",
-            "shards",
-            "sources",
-            "encode",
-            "order",
-            "batches",
-            "metrics",
-            "results",
-            "overlap",
-        ),
-        *("trainer_api", "run"),
+        *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
+        *("trainer_api", "run", "overlap"),
     ],
 )
 def test_a_module_of_the_data_package_loads_no_framework(module: str) -> None:

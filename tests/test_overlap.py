@@ -296,7 +296,7 @@ def test_what_is_not_there_is_named_and_bad_rows_are_left_out(zoo: Zoo) -> None:
     report = zoo.compare([train, gone], [evaluation])
     assert [(s.name, s.absent) for s in report.missing] == [
         ("three train", "not in the mirror"),
-        ("two test", "none of its 1 rows fits the spec"),
+        ("two test", "none of its 1 rows gives an example"),
     ]
     assert (report.train[0].num_rows, report.train[0].num_unused_rows) == (1, 1)
     assert found(report.pairs[0]) == [("exact", 0, 0)]

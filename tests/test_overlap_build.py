@@ -22,7 +22,7 @@ from muppet_zoo.build import BuildOptions, BuildReport, SplitOutcome, build
 from muppet_zoo.encode import TokenizerSource
 from muppet_zoo.errors import SourceError, SpecError
 from muppet_zoo.manifests import Manifest, OverlappingRow
-from muppet_zoo.overlap import evaluation_splits
+from muppet_zoo.overlap import evaluation_splits, read_evaluation
 from muppet_zoo.overlap_guard import OverlapError, Protection
 from muppet_zoo.overlap_record import ComparedSplit, compared_splits, overlap_of, rows_seen
 from muppet_zoo.shards import open_task
@@ -155,6 +155,19 @@ def test_the_manifest_says_what_was_compared_and_found(bench: Bench) -> None:
     assert record is not None
     assert (record["policy"], record["level"]) == ("warn", "ngram")
     assert len(record["against"].pop("scored validation")) == 64
+
+
+def test_evaluation_rows_that_change_during_the_build_are_not_compared(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change_and_read(*splits: Any, **options: Any) -> Any:
+        bench.write("scored", "validation", bench.scored[1:])
+        return read_evaluation(*splits, **options)
+
+    monkeypatch.setattr("muppet_zoo.overlap_guard.read_evaluation", change_and_read)
+    outcome = bench.train("drop")
+    assert str(outcome.error) == "scored validation: was changed meanwhile; build again"
+    assert bench.train("drop").status == "built"
 
 
 def test_only_training_rows_are_compared(bench: Bench) -> None:

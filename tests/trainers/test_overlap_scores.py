@@ -1,4 +1,4 @@
-"""Beside a score stands what the build found: how many training rows have the scored rows' inputs."""
+"""Beside a score stands how many training rows have the inputs of the scored rows."""
 
 from __future__ import annotations
 
