@@ -34,8 +34,8 @@ import click
 from benchmarks.common import environment
 from muppet_zoo.console import note
 from muppet_zoo.formats import Segments
-from muppet_zoo.overlap_hashes import hash_examples
-from muppet_zoo.overlap_index import NEAR_JACCARD, NUM_BANDS, NUM_PERMUTATIONS
+from muppet_zoo.overlap.hashes import hash_examples
+from muppet_zoo.overlap.index import NEAR_JACCARD, NUM_BANDS, NUM_PERMUTATIONS
 
 RATES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 COPIES_OF_EACH = 2_000
@@ -136,7 +136,7 @@ def measure(folder: Path) -> dict[str, Any]:
     """Run the comparison in a process; every found pair, seconds, and peak memory."""
     script = (
         "import dataclasses, json, sys\n"
-        "from muppet_zoo import overlap\n"
+        "from muppet_zoo.overlap import compare as overlap\n"
         "from muppet_zoo.cli import main\n"
         "overlap.MAX_EXAMPLES = 10**9\n"  # the command names five of each kind
         "main()\n"

@@ -13,15 +13,15 @@ import click
 
 from benchmarks.common import RESULTS, write_result
 from muppet_zoo.console import note
-from muppet_zoo.overlap import (
+from muppet_zoo.overlap.compare import (
     OverlapReport,
     Places,
     evaluation_splits,
     find_overlap,
     train_splits,
 )
-from muppet_zoo.overlap_index import KINDS
-from muppet_zoo.overlap_report import report_json, write_heat_map
+from muppet_zoo.overlap.index import KINDS
+from muppet_zoo.overlap.report import report_json, write_heat_map
 from muppet_zoo.zoo import load_zoo
 
 TRAIN = "muppet"

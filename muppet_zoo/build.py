@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from muppet_zoo.build_split import Phase, SplitPlan, StoppedError, build_split
 from muppet_zoo.errors import MuppetZooError, ShardError, UsageError
 from muppet_zoo.fingerprints import components_of, fingerprint_of, what_changed
-from muppet_zoo.hub_lock import Lock
+from muppet_zoo.hub.lock import Lock
 from muppet_zoo.licenses import check_policy
 from muppet_zoo.manifests import MANIFEST_NAME, read_manifest
 from muppet_zoo.sources import DigestCache, MissingSplitError, open_rows
@@ -28,7 +28,7 @@ from muppet_zoo.sources import DigestCache, MissingSplitError, open_rows
 if TYPE_CHECKING:
     from muppet_zoo.encode import TokenizerSource
     from muppet_zoo.manifests import Manifest
-    from muppet_zoo.overlap_guard import Guard, Protection
+    from muppet_zoo.overlap.guard import Guard, Protection
     from muppet_zoo.spec import TaskSpec
 
 DEFAULT_MAX_TOKENS = 128
@@ -205,8 +205,8 @@ def _with_empty_tasks_failed(outcomes: Sequence[SplitOutcome]) -> Iterable[Split
 
 
 def _guard(options: BuildOptions, digests: DigestCache) -> Guard | None:
-    from muppet_zoo.overlap import Places
-    from muppet_zoo.overlap_guard import Guard
+    from muppet_zoo.overlap.compare import Places
+    from muppet_zoo.overlap.guard import Guard
 
     if options.overlap is None:
         return None

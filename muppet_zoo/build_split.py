@@ -35,7 +35,7 @@ from muppet_zoo.spec import TaskSpec
 
 if TYPE_CHECKING:
     from muppet_zoo.encode import EncodedChunk, ExampleEncoder, TokenizerSource
-    from muppet_zoo.overlap_guard import Checked, Guard
+    from muppet_zoo.overlap.guard import Checked, Guard
 
 # A chunk is the unit of memory, a shard the unit of what a kill can cost. Both end by counts of
 # rows, characters, examples and tokens, which do not depend on time, threads or free memory.
@@ -299,7 +299,7 @@ def _characters(value: Any) -> int:
 
 
 def _checked(plan: SplitPlan, chunk: list[NumberedRow], report: Report) -> Checked:
-    from muppet_zoo.overlap_guard import Checked
+    from muppet_zoo.overlap.guard import Checked
 
     if plan.guard is None:
         return Checked(kept=chunk)

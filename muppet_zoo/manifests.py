@@ -40,7 +40,7 @@ class BadRow:
 class OverlappingRow:
     """A training row whose inputs are those of an evaluation row.
 
-    kind: one of `overlap_index.KINDS`. found: the task and role it was found in; found_row: the
+    kind: one of `overlap.index.KINDS`. found: the task and role it was found in; found_row: the
     first row there. Of several splits it is the one with the strongest kind.
     """
 

@@ -51,7 +51,7 @@ class Overlap:
     policy:   warn, drop or fail.
     against:  mixtures or tasks whose evaluation rows are protected.
     splits:   their roles.
-    level:    the weakest kind of overlap that counts, one of `overlap_index.KINDS`.
+    level:    the weakest kind of overlap that counts, one of `overlap.index.KINDS`.
     """
 
     policy: str

@@ -22,7 +22,7 @@ from muppet_zoo.errors import CheckpointError, UnknownNameError
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.heads import HEADS
 from muppet_zoo.manifests import decode
-from muppet_zoo.overlap_record import ComparedSplit
+from muppet_zoo.overlap.record import ComparedSplit
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.targets import SENTENCE, TOKEN, VOCABULARY
 
@@ -125,7 +125,7 @@ class _Description:
 class ModelFolder(_Description):
     """What heads.json says, and where it lies.
 
-    overlap: the evaluation splits that the training rows were compared with; see `overlap_record`.
+    overlap: the evaluation splits that the training rows were compared with; see `overlap.record`.
     """
 
     path: Path

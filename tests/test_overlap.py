@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_zoo import spec_data, write_jsonl, write_spec
 
-from muppet_zoo import overlap as overlap_module
-from muppet_zoo import overlap_index
 from muppet_zoo.errors import UnknownNameError
 from muppet_zoo.formats import Segments
-from muppet_zoo.overlap import (
+from muppet_zoo.overlap import compare as overlap_module
+from muppet_zoo.overlap import index as overlap_index
+from muppet_zoo.overlap.compare import (
     OverlapReport,
     Places,
     SplitPair,
@@ -27,8 +27,8 @@ from muppet_zoo.overlap import (
     find_overlap,
     train_splits,
 )
-from muppet_zoo.overlap_hashes import Sets, hash_examples, jaccard, words_of
-from muppet_zoo.overlap_index import KINDS, NONE, EvaluationIndex
+from muppet_zoo.overlap.hashes import Sets, hash_examples, jaccard, words_of
+from muppet_zoo.overlap.index import KINDS, NONE, EvaluationIndex
 from muppet_zoo.spec import TaskSpec
 
 

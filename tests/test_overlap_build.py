@@ -22,9 +22,9 @@ from muppet_zoo.build import BuildOptions, BuildReport, SplitOutcome, build
 from muppet_zoo.encode import TokenizerSource
 from muppet_zoo.errors import SourceError, SpecError
 from muppet_zoo.manifests import Manifest, OverlappingRow
-from muppet_zoo.overlap import evaluation_splits, read_evaluation
-from muppet_zoo.overlap_guard import OverlapError, Protection
-from muppet_zoo.overlap_record import ComparedSplit, compared_splits, overlap_of, rows_seen
+from muppet_zoo.overlap.compare import evaluation_splits, read_evaluation
+from muppet_zoo.overlap.guard import OverlapError, Protection
+from muppet_zoo.overlap.record import ComparedSplit, compared_splits, overlap_of, rows_seen
 from muppet_zoo.shards import open_task
 from muppet_zoo.zoo import load_zoo
 
@@ -164,7 +164,7 @@ def test_evaluation_rows_that_change_during_the_build_are_not_compared(
         bench.write("scored", "validation", bench.scored[1:])
         return read_evaluation(*splits, **options)
 
-    monkeypatch.setattr("muppet_zoo.overlap_guard.read_evaluation", change_and_read)
+    monkeypatch.setattr("muppet_zoo.overlap.guard.read_evaluation", change_and_read)
     outcome = bench.train("drop")
     assert str(outcome.error) == "scored validation: was changed meanwhile; build again"
     assert bench.train("drop").status == "built"
@@ -182,7 +182,7 @@ def test_a_second_build_has_nothing_to_do_and_reads_no_evaluation_row(
 ) -> None:
     assert bench.train(policy).status == "built"
     before = files_below(bench.out)
-    monkeypatch.setattr("muppet_zoo.overlap_guard.read_evaluation", None)
+    monkeypatch.setattr("muppet_zoo.overlap.guard.read_evaluation", None)
     assert bench.train(policy).status == "reused"
     assert files_below(bench.out) == before
 

@@ -24,7 +24,7 @@ from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.manifests import Manifest, read_manifest
 from muppet_zoo.mixture import Rates
 from muppet_zoo.order import Order, quotas
-from muppet_zoo.overlap import Places, evaluation_splits, find_overlap, train_splits
+from muppet_zoo.overlap.compare import Places, evaluation_splits, find_overlap, train_splits
 from muppet_zoo.shards import open_task, verify
 from muppet_zoo.sources import MissingSplitError, open_rows
 from muppet_zoo.zoo import Zoo, load_zoo, shipped_specs

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from muppet_zoo.build import BuildProgress, BuildReport, SplitOutcome
     from muppet_zoo.console import ProgressDisplay, ProgressLine
     from muppet_zoo.mixture import Mixture
-    from muppet_zoo.overlap_guard import Protection
+    from muppet_zoo.overlap.guard import Protection
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -81,7 +81,7 @@ def command(
     from muppet_zoo.build import BuildOptions, build
     from muppet_zoo.console import print_error, progress
     from muppet_zoo.encode import open_tokenizer
-    from muppet_zoo.hub_lock import locks_of
+    from muppet_zoo.hub.lock import locks_of
     from muppet_zoo.zoo import spec_folders
 
     specs, chosen = chosen_specs(tasks, mixture, spec_dirs)
@@ -113,8 +113,8 @@ def command(
 
 def _protection(mixture: Mixture | None, spec_dirs: tuple[Path, ...]) -> Protection | None:
     """The evaluation rows that the mixture protects, if any."""
-    from muppet_zoo.overlap import evaluation_splits
-    from muppet_zoo.overlap_guard import Protection
+    from muppet_zoo.overlap.compare import evaluation_splits
+    from muppet_zoo.overlap.guard import Protection
     from muppet_zoo.zoo import load_zoo
 
     if mixture is None or mixture.overlap is None:
@@ -189,7 +189,7 @@ def _show(report: BuildReport, out: Path, seconds: float, *, as_json: bool) -> N
 
 def _overlap_notes(report: BuildReport) -> Iterator[str]:
     """One line for each split that has training rows in common with evaluation rows."""
-    from muppet_zoo.overlap_record import overlap_of
+    from muppet_zoo.overlap.record import overlap_of
 
     for outcome in report.outcomes:
         manifest = outcome.manifest

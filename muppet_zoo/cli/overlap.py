@@ -10,7 +10,7 @@ import click
 from muppet_zoo.cli.options import json_option, lock_option, specs_option
 
 if TYPE_CHECKING:
-    from muppet_zoo.overlap import OverlapReport, SplitPair
+    from muppet_zoo.overlap.compare import OverlapReport, SplitPair
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -62,8 +62,8 @@ def command(
     of such rows, drops them or fails: see the key `overlap`.
     """
     from muppet_zoo.console import print_json, progress
-    from muppet_zoo.hub_lock import locks_of
-    from muppet_zoo.overlap import (
+    from muppet_zoo.hub.lock import locks_of
+    from muppet_zoo.overlap.compare import (
         DEFAULT_SPLITS,
         Places,
         evaluation_splits,
@@ -92,11 +92,11 @@ def command(
         for line in lines.values():
             line.finish()
     if plot is not None:
-        from muppet_zoo.overlap_report import write_heat_map
+        from muppet_zoo.overlap.report import write_heat_map
 
         write_heat_map(plot, report, title=f"{', '.join(train_names)} / {', '.join(eval_names)}")
     if as_json:
-        from muppet_zoo.overlap_report import report_json
+        from muppet_zoo.overlap.report import report_json
 
         print_json(report_json(report))
     else:
@@ -105,7 +105,7 @@ def command(
 
 def _show(report: OverlapReport) -> None:
     from muppet_zoo.console import note, plural, print_table
-    from muppet_zoo.overlap_index import MAX_CANDIDATES
+    from muppet_zoo.overlap.index import MAX_CANDIDATES
 
     told = [pair for pair in report.pairs if pair.share or pair.lineage]
     clean = len(report.pairs) - len(told)

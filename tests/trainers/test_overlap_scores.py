@@ -13,8 +13,8 @@ from muppet_zoo_torch.trainer import TorchTrainer
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.model_folder import find_model
-from muppet_zoo.overlap import evaluation_splits
-from muppet_zoo.overlap_guard import Protection
+from muppet_zoo.overlap.compare import evaluation_splits
+from muppet_zoo.overlap.guard import Protection
 from muppet_zoo.run import Run
 from muppet_zoo.shards import open_task
 from muppet_zoo.trainer_api import EvalRequest, TrainRequest, tasks_of

@@ -20,7 +20,7 @@ from muppet_zoo.console import ProgressDisplay
 from muppet_zoo.errors import ShardError
 from muppet_zoo.metrics import score_all
 from muppet_zoo.model_folder import ENCODER_FOLDER, find_model, with_slots_for
-from muppet_zoo.overlap_record import ComparedSplit, rows_seen
+from muppet_zoo.overlap.record import ComparedSplit, rows_seen
 from muppet_zoo.results import TaskReport
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.spec import TaskSpec

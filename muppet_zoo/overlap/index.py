@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muppet_zoo.errors import MissingExtraError
-from muppet_zoo.overlap_hashes import (
+from muppet_zoo.overlap.hashes import (
     MIN_SEGMENT_WORDS,
     HashedExamples,
     Hashes,

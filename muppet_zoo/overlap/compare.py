@@ -1,6 +1,6 @@
 """Which training rows have inputs in common with evaluation rows, task by task.
 
-The evaluation rows are read first and indexed (`overlap_index.py`); the training rows stream past
+The evaluation rows are read first and indexed (`index.py`); the training rows stream past
 the index. Targets are never compared: a question that was trained on is known, whatever its answer.
 
 A row counts once for each split it is compared with, at the strongest kind of overlap found there.
@@ -23,9 +23,9 @@ from muppet_zoo.errors import UnknownNameError
 from muppet_zoo.examples import examples_of
 from muppet_zoo.fingerprints import inputs_digest, spec_digest
 from muppet_zoo.formats import Segments
-from muppet_zoo.hub_lock import Lock
-from muppet_zoo.overlap_hashes import HashedExamples, Indices, hash_examples
-from muppet_zoo.overlap_index import KINDS, NONE, EvaluationIndex, minhash
+from muppet_zoo.hub.lock import Lock
+from muppet_zoo.overlap.hashes import HashedExamples, Indices, hash_examples
+from muppet_zoo.overlap.index import KINDS, NONE, EvaluationIndex, minhash
 from muppet_zoo.rows import RowProblem
 from muppet_zoo.sources import DigestCache, MissingSplitError, RowSource, open_rows
 from muppet_zoo.spec import TaskSpec

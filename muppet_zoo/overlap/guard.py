@@ -19,7 +19,7 @@ import numpy as np
 from muppet_zoo.errors import MuppetZooError, SourceError
 from muppet_zoo.fingerprints import inputs_digest, spec_digest
 from muppet_zoo.manifests import MAX_LISTED_ROWS, OverlappingRow, Statistics
-from muppet_zoo.overlap import (
+from muppet_zoo.overlap.compare import (
     EvaluationRows,
     NumberedRow,
     Places,
@@ -27,7 +27,7 @@ from muppet_zoo.overlap import (
     hash_rows,
     read_evaluation,
 )
-from muppet_zoo.overlap_index import KINDS, minhash
+from muppet_zoo.overlap.index import KINDS, minhash
 from muppet_zoo.sources import MissingSplitError
 from muppet_zoo.spec import TaskSpec
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.metrics import load_library
-from muppet_zoo.overlap import OverlapReport, SplitPair
-from muppet_zoo.overlap_hashes import MIN_SEGMENT_WORDS, NGRAM_WORDS
-from muppet_zoo.overlap_index import NEAR_JACCARD, PART_JACCARD
+from muppet_zoo.overlap.compare import OverlapReport, SplitPair
+from muppet_zoo.overlap.hashes import MIN_SEGMENT_WORDS, NGRAM_WORDS
+from muppet_zoo.overlap.index import NEAR_JACCARD, PART_JACCARD
 
 _CELL_INCHES, _LETTER_INCHES = 0.42, 0.085
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from muppet_zoo.errors import SourceError, allowed
-from muppet_zoo.hub_errors import asking
-from muppet_zoo.hub_files import (
+from muppet_zoo.hub.errors import asking
+from muppet_zoo.hub.files import (
     check_reachable,
     commit_of,
     download,
@@ -23,7 +23,7 @@ from muppet_zoo.hub_files import (
     open_builder,
     split_files,
 )
-from muppet_zoo.hub_lock import Lock, LockedFile, LockedSource
+from muppet_zoo.hub.lock import Lock, LockedFile, LockedSource
 from muppet_zoo.row_files import Meter, NumberedRows
 from muppet_zoo.spec import CONVERSION, Source, is_commit
 
