@@ -51,6 +51,10 @@ class HubRows:
     def check_unchanged(self) -> None:
         """A commit does not change."""
 
+    def label_names(self, column: str) -> list[str]:
+        """The dataset's own names of the numbers in a label column; none for any other column."""
+        return list(getattr(self._dataset.features.get(column), "names", None) or ())
+
     @cached_property
     def _commit(self) -> str:
         """The commit behind the revision; a branch or tag is asked for, a commit is taken as is."""

@@ -17,6 +17,7 @@ _COMMANDS = {
     "list": ("list_tasks", "List the tasks of the zoo, or of one mixture."),
     "show": ("show", "Show one task: its source, inputs, head, metrics, licence and citation."),
     "validate": ("validate", "Check spec and mixture files; report every problem at its line."),
+    "doctor": ("doctor", "Look at rows for what a well-formed spec can still get wrong."),
     "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),
     "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
     "eval": ("evaluate", "Score a trained model on built tasks."),
