@@ -20,16 +20,31 @@ from muppet_zoo.doctor.examine import Examination, Report, examine
 from muppet_zoo.doctor.truncation import TokenBudget
 from muppet_zoo.spec import TaskSpec
 
-ANIMALS = """otter heron badger lynx falcon beaver marten gecko tapir ibex puffin stoat weasel osprey
+_ANIMALS = """
+otter heron badger lynx falcon beaver marten gecko tapir ibex puffin stoat weasel osprey
 newt viper bison condor walrus lemur quokka civet jackal dingo caracal numbat okapi serval
-vole shrew""".split()
-TOWNS = """Arvel Brunne Caddo Delmar Estry Farrow Galtan Hesper Ilmen Jorvik Kelso Lunder Marsk Norl
-Ostra Pellan Quorn Rastel Selby Tarn Ulver Vesmer Wexel Yarrow Zelten Ambry Borrin Corvel Dunmar
-Elsin""".split()
-FOODS = """berries roots minnows beetles acorns clover snails crayfish lichen thistles crickets
-mussels reeds worms grubs seeds moths nectar leaves herring""".split()
-PLACES = "river forest meadow harbour quarry orchard marsh cliff valley island".split()
-COLOURS = "grey brown black white red golden spotted striped".split()
+vole shrew
+"""
+_TOWNS = """
+Arvel Brunne Caddo Delmar Estry Farrow Galtan Hesper Ilmen Jorvik Kelso Lunder Marsk Norl
+Ostra Pellan Quorn Rastel Selby Tarn Ulver Vesmer Wexel Yarrow Zelten Ambry Borrin Corvel
+Dunmar Elsin
+"""
+_FOODS = """
+berries roots minnows beetles acorns clover snails crayfish lichen thistles crickets mussels
+reeds worms grubs seeds moths nectar leaves herring
+"""
+_PLACES = """
+river forest meadow harbour quarry orchard marsh cliff valley island
+"""
+_COLOURS = """
+grey brown black white red golden spotted striped
+"""
+ANIMALS = tuple(_ANIMALS.split())
+TOWNS = tuple(_TOWNS.split())
+FOODS = tuple(_FOODS.split())
+PLACES = tuple(_PLACES.split())
+COLOURS = tuple(_COLOURS.split())
 
 Rows = list[dict[str, Any]]
 
@@ -300,8 +315,8 @@ def cosmos() -> Dataset:
 
 def sst() -> Dataset:
     """A text and its sentiment, which words tell, though not all of them."""
-    good = "lovely splendid charming bright warm".split()
-    bad = "dreary clumsy tiresome dull cold".split()
+    good = ["lovely", "splendid", "charming", "bright", "warm"]
+    bad = ["dreary", "clumsy", "tiresome", "dull", "cold"]
 
     def row(
         chance: random.Random, animal: str, town: str, food: str, other: str, number: int

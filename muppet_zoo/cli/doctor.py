@@ -168,5 +168,6 @@ def _show(reports: list[Report], severity: str, seconds: float) -> None:
     }
     shown = [plural(count, level) for level, count in counts.items()]
     hidden = [level for level in SEVERITIES if counts[level] and not at_least(level, severity)]
-    tail = f"; --severity {hidden[-1]} shows {' and '.join(hidden)}s" if hidden else ""
+    names = " and ".join(f"{level}s" for level in hidden)
+    tail = f"; --severity {hidden[-1]} shows {names}" if hidden else ""
     note(f"{plural(len(reports), 'task')}: {', '.join(shown)} in {seconds:.1f} s{tail}")

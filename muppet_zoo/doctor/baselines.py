@@ -79,7 +79,9 @@ def skill(problem: Problem, fields: Sequence[str]) -> Skill | None:
     if splits is None:
         return None
     features = _features(problem, fields)
-    predicted = _predictions(problem, features, splits)
+    # Sparse vectors are small work: threads would wait for each other more than they compute.
+    with load_library("threadpoolctl", extra="check").threadpool_limits(1):
+        predicted = _predictions(problem, features, splits)
     measure = {"label": _label_skill, "option": _option_skill, "number": _number_skill}
     return measure[problem.kind](problem, predicted)
 

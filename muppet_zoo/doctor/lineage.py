@@ -19,15 +19,15 @@ Paths = frozenset[str]
 
 @dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """Source columns by use; a column may have several. All in none of them are unused."""
+    """Source columns by use; a column may have several, and one in none of them is unused."""
 
     inputs: Paths
     target: Paths
-    operations: Paths
+    filters: Paths
 
     def uses(self, column: str) -> bool:
         """Whether anything reads the source column."""
-        return any(covers(path, column) for path in self.inputs | self.target | self.operations)
+        return any(covers(path, column) for path in self.inputs | self.target | self.filters)
 
     def feeds_inputs(self, column: str) -> bool:
         """Whether the model gets to read something of the source column."""
@@ -44,14 +44,15 @@ def covers(path: str, column: str) -> bool:
 
 
 def lineage_of(spec: TaskSpec) -> Lineage:
-    """Which source columns the inputs, the target and the operations of `spec` are made from."""
+    """Which source columns the inputs and the target of `spec` are made from, or filters read."""
     made_from: dict[str, Paths] = {}
     columns: Columns = {path: path for path in spec.source.columns}
-    needed: set[str] = set()
+    filters: set[str] = set()
     for operation in spec.rows:
         sources = _sources(operation.needs(), made_from)
-        needed |= sources
         left = operation.leaves(columns)
+        if left == columns:  # it writes nothing: what it reads decides which rows are kept
+            filters |= sources
         made_from |= {
             path: _sources([kind], made_from) if kind in columns else sources
             for path, kind in left.items()
@@ -61,7 +62,7 @@ def lineage_of(spec: TaskSpec) -> Lineage:
     return Lineage(
         inputs=_sources(spec.inputs.columns(), made_from),
         target=_sources(spec.head.columns(), made_from),
-        operations=frozenset(needed),
+        filters=frozenset(filters),
     )
 
 
