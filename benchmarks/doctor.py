@@ -1,7 +1,8 @@
 """What the doctor finds in real datasets, and whether it is true.
 
 Run: python -m benchmarks.doctor --mirror DIR. Examines every task of the zoo that has rows in DIR
-and writes `results/doctor.md` and `.json`. Whether a finding is true was judged by a person from
+and writes `results/doctor.md` and `.json`; then again with a column taken out of the inputs, as in
+`doctor_faults.yaml`, and says whether it is missed. Whether a finding is true was judged by a person from
 the rows, and is kept in `doctor_verdicts.yaml` by task and check; a finding without a verdict is
 shown as "not judged". Excerpts of rows are left out, since the licences of the datasets differ.
 """
@@ -25,10 +26,13 @@ from muppet_zoo.doctor.examine import Examination, Report, examine
 from muppet_zoo.doctor.records import SEVERITIES, Diagnosis
 from muppet_zoo.errors import SourceError
 from muppet_zoo.sources import MissingSplitError
+from muppet_zoo.spec import build_task_spec
+from muppet_zoo.yaml_reader import Document
 from muppet_zoo.zoo import Zoo, load_zoo
 
 VERDICTS = Path(__file__).with_name("doctor_verdicts.yaml")
-_NOT_JUDGED = {"true": "not judged", "why": ""}
+FAULTS = Path(__file__).with_name("doctor_faults.yaml")
+_NOT_JUDGED = {"holds": "not judged", "why": ""}
 
 
 @click.command()
@@ -40,6 +44,7 @@ def main(mirror: Path) -> None:
     zoo = load_zoo()
     reports, seconds, unreadable = examine_all(zoo, mirror)
     verdicts = yaml.safe_load(VERDICTS.read_text("utf-8"))
+    faults = find_faults(zoo, mirror)
     rows = [row_of(d, verdicts) for report in reports for d in report.diagnoses]
     data = {
         "command": "python -m benchmarks.doctor --mirror DIR",
@@ -47,10 +52,11 @@ def main(mirror: Path) -> None:
         "cpu_seconds": {name: round(value, 2) for name, value in seconds.items()},
         "unreadable": unreadable,
         "findings": rows,
+        "faults": faults,
     }
     write_result("doctor", data)
-    (RESULTS / "doctor.md").write_text(markdown(rows, seconds, unreadable), "utf-8")
-    counts = Counter((row["severity"], row["true"]) for row in rows)
+    (RESULTS / "doctor.md").write_text(markdown(rows, faults, seconds, unreadable), "utf-8")
+    counts = Counter((row["severity"], row["holds"]) for row in rows)
     for (severity, verdict), count in sorted(counts.items()):
         note(f"{severity}: {verdict}: {count}")
 
@@ -78,6 +84,35 @@ def examine_all(zoo: Zoo, mirror: Path) -> tuple[list[Report], dict[str, float],
     return reports, seconds, unreadable
 
 
+def find_faults(zoo: Zoo, mirror: Path) -> list[dict[str, Any]]:
+    """For each spec with a column taken out of the inputs: the gravest finding on that column."""
+    results = []
+    with progress() as display:
+        faults = yaml.safe_load(FAULTS.read_text("utf-8"))
+        line = display.start("faults", total=len(faults), unit="faults")
+        for done, fault in enumerate(faults):
+            line.update(done)
+            spec = zoo.task(fault["task"])
+            data = {**spec.raw, "inputs": fault["inputs"]}
+            planted = build_task_spec(Document(path=spec.path, data=data))
+            try:
+                report = examine(planted, Examination(mirror=mirror))
+            except SourceError:
+                continue
+            found = [d for d in report.diagnoses if d.subject == fault["lost"]]
+            results.append(
+                {
+                    "task": spec.name,
+                    "lost": fault["lost"],
+                    "check": found[0].check if found else "",
+                    "severity": found[0].severity if found else "not found",
+                    "numbers": dict(found[0].numbers) if found else {},
+                }
+            )
+        line.finish()
+    return results
+
+
 def row_of(diagnosis: Diagnosis, verdicts: Mapping[str, Any]) -> dict[str, Any]:
     """A finding with the verdict on it: the task's own, else the one on all notes of the check."""
     own = verdicts["findings"].get(diagnosis.task, {}).get(diagnosis.check)
@@ -95,10 +130,13 @@ def without_excerpts(message: str) -> str:
 
 
 def markdown(
-    rows: Sequence[Mapping[str, Any]], seconds: Mapping[str, float], unreadable: Mapping[str, str]
+    rows: Sequence[Mapping[str, Any]],
+    faults: Sequence[Mapping[str, Any]],
+    seconds: Mapping[str, float],
+    unreadable: Mapping[str, str],
 ) -> str:
     """The tables: a summary, then errors and warnings one by one, then notes by check."""
-    verdicts = sorted({row["true"] for row in rows})
+    verdicts = sorted({row["holds"] for row in rows})
     lines = [
         "# What the doctor finds in real datasets",
         "",
@@ -120,11 +158,22 @@ def markdown(
         *_table(
             ["task", "check", "severity", "finding", "true?", "why"],
             [
-                [row[key] for key in ("task", "check", "severity", "message", "true", "why")]
+                [row[key] for key in ("task", "check", "severity", "message", "holds", "why")]
                 for severity in SEVERITIES[:2]
                 for row in rows
                 if row["severity"] == severity
             ],
+        ),
+        "",
+        "## Columns taken out of the inputs on purpose",
+        "",
+        f"Of {len(faults)}, {sum(f['severity'] == 'error' for f in faults)} are found with an "
+        f"error, {sum(f['severity'] == 'warning' for f in faults)} with a warning, "
+        f"{sum(f['severity'] == 'not found' for f in faults)} are not found.",
+        "",
+        *_table(
+            ["task", "column", "found as", "severity", "words", "related", "skill without", "with"],
+            [_fault_row(fault) for fault in faults],
         ),
         "",
         "## Notes",
@@ -136,9 +185,9 @@ def markdown(
         *_table(
             ["task", "check", "finding", "true?", "why"],
             [
-                [row[key] for key in ("task", "check", "message", "true", "why")]
+                [row[key] for key in ("task", "check", "message", "holds", "why")]
                 for row in rows
-                if row["severity"] == "note" and row["true"] != "yes"
+                if row["severity"] == "note" and row["holds"] != "yes"
             ],
         ),
         *(["", "## Not readable", ""] if unreadable else []),
@@ -147,15 +196,21 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
+def _fault_row(fault: Mapping[str, Any]) -> list[Any]:
+    keys = ("words", "related", "skill_of_inputs", "skill_of_both")
+    figures = [f"{fault['numbers'][key]:.2g}" if key in fault["numbers"] else "" for key in keys]
+    return [fault["task"], fault["lost"], fault["check"], fault["severity"], *figures]
+
+
 def _count(rows: Sequence[Mapping[str, Any]], severity: str, verdict: str) -> int:
-    return sum(row["severity"] == severity and row["true"] == verdict for row in rows)
+    return sum(row["severity"] == severity and row["holds"] == verdict for row in rows)
 
 
 def _note_rows(rows: Sequence[Mapping[str, Any]], verdicts: Sequence[str]) -> list[list[Any]]:
     table = []
     for check in sorted({row["check"] for row in rows if row["severity"] == "note"}):
         notes = [row for row in rows if (row["check"], row["severity"]) == (check, "note")]
-        counts = [sum(row["true"] == verdict for row in notes) for verdict in verdicts]
+        counts = [sum(row["holds"] == verdict for row in notes) for verdict in verdicts]
         table.append([check, len(notes), len({row["task"] for row in notes}), *counts])
     return table
 

@@ -47,7 +47,7 @@ def input_key(sample: TaskSample, example: Example) -> Hashable:
     """What equal inputs share. The order of options and of nothing else is left out."""
     segments = example.segments
     if segments.words is not None:
-        return folded(" ".join(segments.words))
+        return tuple(map(folded, segments.words))  # cut elsewhere, the labels differ too
     texts = [(folded(first), folded(second or "")) for first, second in segments.sequences]
     is_choice = sample.spec.head.type == "multiple_choice"
     return (texts[0][0], tuple(sorted(b for _, b in texts))) if is_choice else tuple(texts)
