@@ -2,9 +2,9 @@
 
 Run: python -m benchmarks.doctor --mirror DIR. Examines every task of the zoo that has rows in DIR
 and writes `results/doctor.md` and `.json`; then again with a column taken out of the inputs, as in
-`doctor_faults.yaml`, and says whether it is missed. Whether a finding is true was judged by a person from
-the rows, and is kept in `doctor_verdicts.yaml` by task and check; a finding without a verdict is
-shown as "not judged". Excerpts of rows are left out, since the licences of the datasets differ.
+`doctor_faults.yaml`, and says whether it is missed. Whether a finding is true was judged by
+a person from the rows, and is kept in `doctor_verdicts.yaml` by task and check; a finding without
+a verdict is shown as "not judged". Excerpts of rows are left out, since the licences differ.
 """
 
 from __future__ import annotations

@@ -53,7 +53,11 @@ class HubRows:
 
     def label_names(self, column: str) -> list[str]:
         """The dataset's own names of the numbers in a label column; none for any other column."""
-        return list(getattr(self._dataset.features.get(column), "names", None) or ())
+        return list(getattr(self._loaded.features.get(column), "names", None) or ())
+
+    def named_columns(self) -> list[str]:
+        """All columns of the dataset, declared or not."""
+        return list(self._loaded.column_names)
 
     @cached_property
     def _commit(self) -> str:
@@ -74,7 +78,7 @@ class HubRows:
         return commit
 
     @cached_property
-    def _dataset(self) -> Any:
+    def _loaded(self) -> Any:
         if Path(str(self.source.hub)).exists():
             raise SourceError(
                 f"{self.where}: '{self.source.hub}' is also here, in {Path.cwd()}, and the library "
@@ -84,12 +88,16 @@ class HubRows:
             import datasets
 
             datasets.disable_progress_bars()
-            dataset = datasets.load_dataset(
+            return datasets.load_dataset(
                 str(self.source.hub), split=self.split, revision=self._commit, **self._selection()
             )
         # The library raises dozens of types, from its own to the HTTP client's; all mean the same.
         except Exception as error:
             raise self._unreachable(f"loaded it at commit {self._commit}", error) from error
+
+    @cached_property
+    def _dataset(self) -> Any:
+        dataset = self._loaded
         declared = {name.partition(".")[0] for name in self.source.columns}
         wanted = [name for name in dataset.column_names if name in declared]
         if not wanted:

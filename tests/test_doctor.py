@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import random
 from collections.abc import Callable
@@ -139,6 +140,31 @@ def test_a_column_that_reaches_the_inputs_by_operations_is_used(tmp_path: Path) 
     )
     report = dataset.examined(tmp_path)
     assert found(report, "unused_columns") == found(report, "missing_text") == []
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "parquet"])
+def test_a_text_that_the_spec_does_not_even_declare_is_missing(suffix: str, tmp_path: Path) -> None:
+    made = reads(format="single", text="{question}")(shapes.boolq())
+    columns = {"question": "string", "label": "label"}
+    made = made.changed(source={**made.spec["source"], "columns": columns})
+    spec, mirror = made.write(tmp_path)
+    for role, rows in made.rows.items():
+        path = mirror / spec.name / f"{role}.{suffix}"
+        if suffix != "jsonl":
+            path.with_suffix(".jsonl").unlink()
+        if suffix == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        elif suffix != "jsonl":
+            with path.open("w", encoding="utf-8", newline="") as file:
+                table = csv.DictWriter(
+                    file, list(rows[0]), delimiter={"csv": ",", "tsv": "\t"}[suffix]
+                )
+                table.writeheader()
+                table.writerows(rows)
+    report = examine(spec, Examination(mirror=mirror))
+    assert [(d.severity, d.subject) for d in found(report, "missing_text")] == [
+        ("error", "passage")
+    ]
 
 
 def test_of_renamed_columns_the_one_not_read_is_missing(tmp_path: Path) -> None:

@@ -187,8 +187,8 @@ def _diagnosis(
         severity=severity,
         subject=text.column,
         message=f"{why}: column '{text.column}' is never used; median {text.words:.0f} words, the "
-        f"inputs {text.words_of_inputs:.0f}; it is nearer to its own inputs than to another row's in "
-        f"{text.related:.0%} of {len(text.rows):,} rows{skills}",
+        f"inputs {text.words_of_inputs:.0f}; it is nearer to its own inputs than to another row's "
+        f"in {text.related:.0%} of {len(text.rows):,} rows{skills}",
         numbers=numbers,
         **listed(split.ref(sampled.number) for sampled in text.rows),
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from muppet_zoo.doctor.lineage import Lineage, lineage_of
 from muppet_zoo.doctor.records import RowRef
 from muppet_zoo.errors import SourceError
 from muppet_zoo.examples import Example, examples_of
+from muppet_zoo.hub_rows import HubRows
+from muppet_zoo.row_files import named_columns
 from muppet_zoo.row_operations import apply_operations
 from muppet_zoo.rows import Row, RowProblem
-from muppet_zoo.sources import MissingSplitError, RowSource, open_rows
+from muppet_zoo.sources import FileRows, MissingSplitError, RowSource, open_rows
 from muppet_zoo.spec import TaskSpec
 
 _REPORT_EVERY_ROWS = 2000
@@ -105,6 +107,7 @@ def sample_task(
     for role in spec.source.splits:
         try:
             source = open_rows(spec, role, mirror=mirror)
+            _read_all_columns(source)
             splits.append(_sample_split(spec, role, source, limit, on_step))
         except MissingSplitError as error:
             absent.append((role, error))
@@ -118,6 +121,23 @@ def sample_task(
         absent=tuple(role for role, _ in absent),
         lineage=lineage_of(spec),
     )
+
+
+def _read_all_columns(source: RowSource) -> None:
+    """Have columns read that the spec does not declare: what it forgot is what we look for."""
+    place = source.place
+    if isinstance(place, FileRows):
+        place.columns = _with_undeclared(place.columns, named_columns(place.path))
+    elif isinstance(place, HubRows):
+        columns = _with_undeclared(place.source.columns, place.named_columns())
+        place.source = replace(place.source, columns=columns)
+
+
+def _with_undeclared(declared: Mapping[str, str], named: Sequence[str]) -> dict[str, str]:
+    known = {path.partition(".")[0] for path in declared}
+    if known.isdisjoint(named):  # other rows altogether, which reading them says best
+        return dict(declared)
+    return {**declared, **{name: "any" for name in named if name not in known}}
 
 
 def _sample_split(
