@@ -357,6 +357,27 @@ def test_swapped_labels_are_found_by_the_names_in_parquet(
     assert len(found(report, "label_order")) == count
 
 
+def test_on_the_hub_undeclared_columns_and_names_of_labels_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    made = reads(format="single", text="{question}")(shapes.boolq())
+    columns = {"question": "string", "label": "label"}
+    made = made.changed(source={**made.spec["source"], "columns": columns})
+    names = datasets.ClassLabel(names=["yes", "no"])  # the spec has them the other way round
+
+    def load_dataset(path: str, *, split: str, **_: Any) -> Any:
+        return datasets.Dataset.from_list(made.rows[split]).cast_column("label", names)
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    report = examine(made.write(tmp_path)[0], Examination())
+    assert [d.subject for d in found(report, "missing_text")] == ["passage"]
+    (swapped,) = found(report, "label_order")
+    assert (swapped.severity, swapped.numbers["labels"]) == ("error", 2)
+    assert "the dataset's 'label' calls the label 0 'yes', the spec 'no'" in swapped.message
+
+
 # --- what words tell -------------------------------------------------------------------------
 
 
