@@ -20,9 +20,8 @@ class Thresholds:
 
     few: fewer rows than these are a curiosity, whatever their share.
     common_fault: from this share of rows on a blemish (odd characters, contradicting duplicates,
-        options twice) is a warning, below it a note. One in a hundred is what a careful dataset
-        reaches: Northcutt et al. 2021 ("Pervasive label errors") find 3.3 % wrong labels on average
-        in test sets in wide use.
+        options twice) is a warning, below it a note. No dataset is free of them: Northcutt et al.
+        2021 ("Pervasive label errors") find 3.3 % wrong labels on average in test sets in wide use.
     mostly_empty: a used column that is empty in as many rows is rather a wrong column.
     mostly_dropped: a filter that drops as many rows may be a filter on the wrong value.
     majority: an accuracy of 0.8 for always answering the same hides what a model learns.
@@ -32,8 +31,8 @@ class Thresholds:
     duplicates_error, duplicates_warning: share of evaluation examples whose input is in training.
         A tenth moves an accuracy by several points, a hundredth by less than seeds do. Elangovan et
         al. 2021 ("Memorization vs. Generalization") measure such overlap in common test sets.
-    same_number: two numbers for one input contradict each other from this share of the scale on;
-        STS-B's annotators differ by about a tenth.
+    same_number: two numbers for one input contradict each other from this share of the scale on,
+        one point of the five of STS-B.
 
     predictable_alone: a field that by itself gives this skill makes the others dispensable. 67 % of
         SNLI is right from the hypothesis alone, a skill of 0.5 (Gururangan et al. 2018; Poliak et
@@ -42,8 +41,8 @@ class Thresholds:
     too_easy: words alone are never as good on a task of meaning; a field shows the label.
     little_skill: what inputs have when they hardly tell the label.
     leak_skill: an unused text of which words alone give this skill was written after the label,
-        such as an explanation, and is rightly unused. Explanations reach 0.9; premises, questions
-        and passages of the real datasets 0.0 to 0.35.
+        such as an explanation, and is rightly unused. Premises, questions and passages of the real
+        datasets have 0.0 to 0.35; no real explanations were at hand.
     some_leak_skill: from here on it may be either, and a missing text is no more than a warning.
     gain_p: McNemar's test (1947) of what an unused text adds, one-sided; strict, since each unused
         text of each task is tested.
@@ -53,9 +52,10 @@ class Thresholds:
     as_long: an unused text that is at least this long, as a share of the inputs, is no remark.
     related: how often an unused text is more like its own row's inputs than like another row's (0.5
         by chance). Names, titles and categories of the real datasets have 0.48 to 0.62, texts
-        taken out of the inputs on purpose 0.78 to 1.0.
-    questions: share of texts that end with a question mark; questions are there to be read, and
-        share few words with their answers.
+        taken out of the inputs on purpose 0.78 to 1.0; but questions, taken from options that
+        share few words with them, 0.55 to 0.79.
+    questions: share of texts that end with a question mark, which are there to be read whatever
+        words they share.
     contained: an unused text of which this share of words is in the inputs adds nothing to them.
     """
 
