@@ -120,6 +120,7 @@ def row_of(diagnosis: Diagnosis, verdicts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **diagnosis.to_json(),
         "message": without_excerpts(diagnosis.message),
+        "rows": " ".join(map(str, diagnosis.rows)),
         **(own or general or _NOT_JUDGED),
     }
 
@@ -169,7 +170,7 @@ def markdown(
         "",
         f"Of {len(faults)}, {sum(f['severity'] == 'error' for f in faults)} are found with an "
         f"error, {sum(f['severity'] == 'warning' for f in faults)} with a warning, "
-        f"{sum(f['severity'] == 'not found' for f in faults)} are not found.",
+        f"and {sum(f['severity'] == 'not found' for f in faults)} are not found.",
         "",
         *_table(
             ["task", "column", "found as", "severity", "words", "related", "skill without", "with"],
@@ -197,9 +198,11 @@ def markdown(
 
 
 def _fault_row(fault: Mapping[str, Any]) -> list[Any]:
-    keys = ("words", "related", "skill_of_inputs", "skill_of_both")
-    figures = [f"{fault['numbers'][key]:.2g}" if key in fault["numbers"] else "" for key in keys]
-    return [fault["task"], fault["lost"], fault["check"], fault["severity"], *figures]
+    numbers = fault["numbers"]
+    words = f"{numbers['words']:.0f}" if "words" in numbers else ""
+    keys = ("related", "skill_of_inputs", "skill_of_both")
+    shares = [f"{numbers[key]:.2f}" if key in numbers else "" for key in keys]
+    return [fault["task"], fault["lost"], fault["check"], fault["severity"], words, *shares]
 
 
 def _count(rows: Sequence[Mapping[str, Any]], severity: str, verdict: str) -> int:

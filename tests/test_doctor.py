@@ -89,6 +89,17 @@ def test_a_missing_question_is_a_warning(tmp_path: Path) -> None:
     assert (diagnosis.severity, diagnosis.subject) == ("warning", "question")
 
 
+def test_a_context_that_is_the_same_everywhere_asks_for_the_unused_text(tmp_path: Path) -> None:
+    """Options share no word with the question that was left out, and it has no question mark."""
+
+    def change(_: int, row: dict[str, Any]) -> None:
+        row["question"] = row["question"].rstrip("?")
+
+    dataset = shapes.race().with_rows(change).changed(inputs=choices("Which is right?"))
+    found_in = found(dataset.examined(tmp_path), "missing_text")
+    assert {d.subject for d in found_in} == {"story", "question"}
+
+
 def test_a_missing_text_of_a_head_that_no_baseline_learns_is_a_warning(tmp_path: Path) -> None:
     def change(_: int, row: dict[str, Any]) -> None:
         row["article"] = f"{row['document']} {row['summary']}"

@@ -30,7 +30,7 @@ class UnusedText:
     words, words_of_inputs: median of the text, and of what the model reads of a row at a time.
     related: share of rows of which the text is more like its own inputs than like another row's.
     contained: median share of its words that the inputs have.
-    questions: share of texts that end with a question mark.
+    questions: share of texts that end with a question mark. distinct: share of different texts.
     """
 
     column: str
@@ -40,6 +40,7 @@ class UnusedText:
     related: float
     contained: float
     questions: float
+    distinct: float
 
 
 def check_missing_text(
@@ -57,8 +58,17 @@ def check_missing_text(
         text = _unused_text(split, column, limits)
         if text is None or text.contained >= limits.contained:
             continue
-        if text.related >= limits.related or text.questions >= limits.questions:
+        if (
+            text.related >= limits.related
+            or text.questions >= limits.questions
+            # The same context for all options, say, and a column that could be it.
+            or (_has_constant_field(measured) and text.distinct >= limits.distinct)
+        ):
             yield _diagnosis(sample, split, text, measured, limits)
+
+
+def _has_constant_field(measured: Measured | None) -> bool:
+    return measured is not None and len(measured.fields) < len(measured.problem.fields)
 
 
 def _unused_text(split: SplitSample, column: str, limits: Thresholds) -> UnusedText | None:
@@ -85,6 +95,7 @@ def _unused_text(split: SplitSample, column: str, limits: Thresholds) -> UnusedT
         related=_relatedness(texts, inputs),
         contained=statistics.median(shares),
         questions=sum(text.rstrip().endswith(("?", "？", "؟")) for text in texts) / len(texts),
+        distinct=len(set(texts)) / len(texts),
     )
 
 

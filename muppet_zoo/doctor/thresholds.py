@@ -56,6 +56,8 @@ class Thresholds:
         share few words with them, 0.55 to 0.79.
     questions: share of texts that end with a question mark, which are there to be read whatever
         words they share.
+    distinct: share of different texts from which an unused column could be a field that is the same
+        in all inputs as they are.
     contained: an unused text of which this share of words is in the inputs adds nothing to them.
     """
 
@@ -87,4 +89,5 @@ class Thresholds:
     as_long: float = 0.8
     related: float = 0.7
     questions: float = 0.7
+    distinct: float = 0.5
     contained: float = 0.9
