@@ -136,7 +136,7 @@ def _examine_all(
     errors: list[MuppetZooError] = []
     total = display.start("tasks", total=len(specs), unit="tasks")
     for done, spec in enumerate(specs):
-        total.update(done, text=f"{done} of {len(specs)} tasks")
+        total.update(done)
         line = display.start(spec.name, unit="done")
         try:
             reports.append(examine(spec, how, on_step=_step(line)))
