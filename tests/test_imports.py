@@ -11,12 +11,14 @@ from helpers import ROOT, child_env
 HEAVY = (
     *("torch", "transformers", "deepspeed", "datasets", "sklearn", "scipy", "torchmetrics"),
     *("pyarrow", "numpy", "pandas", "tokenizers", "huggingface_hub", "seqeval", "rouge_score"),
+    "ftfy",
 )
 COMMANDS = (
     *("--help", "--version", "list", "list --json", "show squad", "validate"),
     *("list --help", "show --help", "validate --help", "build --help", "train --help"),
     *("citations cola", "citations --help"),
     *("lock --help", "overlap --help"),
+    "doctor --help",
 )
 
 _RUN = """
