@@ -19,6 +19,7 @@ from tiny_zoo import write_tokenizer
 from muppet_zoo.doctor.examine import CHECKS, Examination, examine
 from muppet_zoo.doctor.truncation import TokenBudget
 from muppet_zoo.errors import SourceError
+from muppet_zoo.hub.rows import HubRows
 
 ROWS = (5, 17, 40)  # of `train`, where a test plants a fault in single rows
 
@@ -378,10 +379,10 @@ def test_on_the_hub_undeclared_columns_and_names_of_labels_are_read(
     made = made.changed(source={**made.spec["source"], "columns": columns})
     names = datasets.ClassLabel(names=["yes", "no"])  # the spec has them the other way round
 
-    def load_dataset(path: str, *, split: str, **_: Any) -> Any:
-        return datasets.Dataset.from_list(made.rows[split]).cast_column("label", names)
+    def published(place: HubRows) -> Any:
+        return datasets.Dataset.from_list(made.rows[place.split]).cast_column("label", names)
 
-    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr(HubRows, "_published", published)
     report = examine(made.write(tmp_path)[0], Examination())
     assert [d.subject for d in found(report, "missing_text")] == ["passage"]
     (swapped,) = found(report, "label_order")
