@@ -13,12 +13,20 @@ column that an operation wrote counts as the source columns whose text it was ma
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
+from benchmarks.common import RESULTS, write_result
+from muppet_zoo.console import note
+from muppet_zoo.proposals import INPUTS, Proposal, propose
 from muppet_zoo.rows import Template
-from muppet_zoo.zoo import Zoo
+from muppet_zoo.samples import named_files, sample_files
+from muppet_zoo.spec import TaskSpec
+from muppet_zoo.zoo import Zoo, load_zoo
 
 SEED = 0
 NUM_DRAWN = 20
@@ -90,3 +98,86 @@ def _sources(columns: Iterable[str], made_of: Mapping[str, tuple[str, ...]]) -> 
         else:
             found += [source + dot + inner for source in made_of.get(outer, (outer,))]
     return tuple(found)
+
+
+# --- the comparison --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One task: whether the proposal equals the spec, and both in short."""
+
+    task: str
+    drawn: bool
+    equal: bool
+    target: bool
+    proposal: str
+    spec: str
+
+
+def compare(spec: TaskSpec, data: Path, *, is_drawn: bool) -> Row:
+    """Propose a spec from the files alone and hold it against the zoo's."""
+    paths = sorted(path for path in (data / spec.name).iterdir() if path.is_file())
+    proposal = propose(sample_files(named_files([str(path) for path in paths])))
+    raw = raw_of(proposal)
+    wanted, found = _parts(spec.raw), _parts(raw)
+    return Row(
+        task=spec.name,
+        drawn=is_drawn,
+        equal=found == wanted,
+        target=raw["head"].get("target") == spec.raw["head"].get("target"),
+        proposal=_in_short(found),
+        spec=_in_short(wanted),
+    )
+
+
+def raw_of(proposal: Proposal) -> dict[str, Any]:
+    """The parts of the proposal that are compared, as a spec writes them."""
+    values = proposal.values
+    shape = values.get("format", "")
+    inputs = {key: values[key] for key in INPUTS.get(shape, ()) if key in values}
+    head = {"type": values.get("head"), "target": values.get("target")}
+    return {"rows": values["rows"], "inputs": {"format": shape, **inputs}, "head": head}
+
+
+def _parts(raw: Mapping[str, Any]) -> tuple[str, str, dict[str, tuple[str, ...]]]:
+    return raw["inputs"]["format"], raw["head"]["type"], shown_columns(raw)
+
+
+def _in_short(parts: tuple[str, str, dict[str, tuple[str, ...]]]) -> str:
+    shape, head, segments = parts
+    listed = "; ".join(f"{name}: {' '.join(columns)}" for name, columns in segments.items())
+    return f"{shape}, {head}; {listed}"
+
+
+def _count(rows: Sequence[Row]) -> str:
+    return f"{sum(row.equal for row in rows)} of {len(rows)}"
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
+def main(data: Path) -> None:
+    """Compare, and write benchmarks/results/add_task.json and .md."""
+    zoo = load_zoo()
+    names = candidates(zoo, data)
+    chosen = drawn(names)
+    rows = []
+    for name in names:
+        rows.append(compare(zoo.task(name), data, is_drawn=name in chosen))
+        note(f"{'equal' if rows[-1].equal else 'differs':8}{name}")
+    counted = [row for row in rows if row.drawn]
+    rest = [row for row in rows if not row.drawn]
+    summary = {"drawn": _count(counted), "rest": _count(rest)}
+    note(str(summary))
+    write_result("add_task", {**summary, "tasks": [asdict(row) for row in rows]})
+    table = ["# Proposals of add-task against the zoo's own specs", ""]
+    table += [f"Drawn: {summary['drawn']} equal. Not drawn: {summary['rest']} equal.", ""]
+    table += ["| task | drawn | equal | target | proposal | spec |", "|---|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: (not row.drawn, row.task)):
+        marks = " | ".join("yes" if mark else "no" for mark in (row.drawn, row.equal, row.target))
+        table.append(f"| {row.task} | {marks} | {row.proposal} | {row.spec} |")
+    (RESULTS / "add_task.md").write_text("\n".join(table) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,403 @@
+"""Features and sample rows of a dataset → a proposed task spec, each part with its reason.
+
+`propose` is a pure function of what was seen and what is given. Whatever a user changes is given
+to it again, and what follows from it (the head from the format, the labels from the target, the
+metrics from both) is proposed anew; so flags and dialogue are one mechanism. What the rows cannot
+say is never made up: it is in `missing`, with the question to ask.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from muppet_zoo.column_roles import Column, columns_of
+from muppet_zoo.formats import FORMATS
+from muppet_zoo.heads import HEADS
+from muppet_zoo.rows import Template, spelled
+from muppet_zoo.samples import Sample
+from muppet_zoo.task_families import guess_family
+from muppet_zoo.task_shapes import guess_shape
+from muppet_zoo.text_inputs import Guess
+
+INPUTS = {
+    "single": ("text",),
+    "pair": ("first", "second"),
+    "multiple_choice": ("context", "choices"),
+    "extractive_qa": ("question", "context"),
+    "tokens": ("tokens",),
+    "text_to_text": ("text",),
+}
+HEAD_FIELDS = {
+    "classification": ("target", "labels"),
+    "multi_label": ("target", "labels"),
+    "regression": ("target", "range"),
+    "token_classification": ("target", "labels"),
+    "multiple_choice": ("target", "keys"),
+    "span": ("answers", "answer_starts", "no_answer"),
+    "generation": ("target", "max_target_tokens"),
+}
+OPTIONAL = frozenset({"keys", "no_answer", "max_target_tokens"})
+FACTS = ("description", "license", "citation", "homepage", "languages")
+LISTS = frozenset({"labels", "keys", "range", "metrics", "languages"})
+
+_QUESTIONS = {
+    "description": "what a row is, who labelled it, what is predicted (20 letters at least)",
+    "license": "SPDX name of the data's licence; unknown if its publisher states none",
+    "citation": "BibTeX entry, or how the publisher asks to be cited",
+    "homepage": "web address, https://…",
+    "languages": "BCP 47 tags, such as: en, pt-BR",
+    "target": "the column that is to be predicted",
+    "range": "lowest and highest value, such as: 0, 5",
+    "answers": "the column with the list of answer texts",
+    "answer_starts": "the column with the answers' first characters in the context",
+    "choices": "the column with the list of options, or one template per option",
+    "tokens": "the column with the list of words",
+    "context": "the column, or in multiple choice a template with {column}",
+}
+_TEMPLATE = "a template with {column} placeholders"
+_FAMILY = "no family is told by names or labels"
+_RARE = 0.3  # share of the rarer of two labels below which accuracy says little
+_FREQUENT = 0.5
+_CARVED_PERCENT = 10
+_ROLES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A spec in parts. The keys of all mappings are fields as a user names them.
+
+    values: field → value as in the spec; `rows` (operations) and `columns` are among them. reasons:
+    field → phrase. missing: field → what to ask for. remarks: what a person should look at.
+    """
+
+    values: Mapping[str, Any]
+    reasons: Mapping[str, str]
+    missing: Mapping[str, str]
+    remarks: tuple[str, ...]
+
+
+def propose(sample: Sample, given: Mapping[str, Any] | None = None) -> Proposal:
+    """A proposal for this dataset in which what is `given` stands as it is."""
+    given = given or {}
+    columns = columns_of(sample)
+    target = given.get("target", given.get("answers"))
+    guess = guess_shape(
+        columns,
+        format=given.get("format"),
+        head=given.get("head"),
+        target=target if target in sample.columns else None,
+    )
+    draft = _Draft(given)
+    draft.add("name", _name(sample.name), "the name of the dataset or file")
+    _add_shape(draft, guess)
+    _add_outcomes(draft, columns)
+    family = guess_family(columns, draft.values)
+    draft.add("family", *family, or_ask=f"{_FAMILY}; one of those that `show` lists")
+    draft.add("metrics", *_metrics(draft, columns))
+    splits = _splits(sample, draft.values.get("target"))
+    draft.add("splits", *splits, or_ask="roles, such as: train: train, validation: dev")
+    for fact in FACTS:
+        stated = sample.facts.get(fact)
+        value = stated.split(", ") if stated and fact in LISTS else stated
+        draft.add(fact, value, "from the dataset's card", or_ask=_QUESTIONS[fact])
+    draft.values["columns"] = _declared(sample, draft.values)
+    return Proposal(
+        values=draft.values,
+        reasons=draft.reasons,
+        missing=draft.missing,
+        remarks=tuple(_remarks(sample, columns, draft.values)),
+    )
+
+
+class _Draft:
+    """Values with reasons, as they come together; what is given wins."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.given = given
+        self.values: dict[str, Any] = {}
+        self.reasons: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+
+    def add(self, field: str, value: Any, reason: str, or_ask: str = "") -> None:
+        if field in self.given:
+            value, reason = self.given[field], "as given"
+        if value is not None:
+            self.values[field], self.reasons[field] = value, reason
+        elif or_ask:
+            self.missing[field] = or_ask
+
+
+def fields_of(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fields that a user may set, in order, for this format and head."""
+    inputs = INPUTS.get(values.get("format", ""), ())
+    head = HEAD_FIELDS.get(values.get("head", ""), ())
+    return ("name", "family", "format", *inputs, "head", *head, "metrics", "splits", *FACTS)
+
+
+# --- format, inputs, head --------------------------------------------------------------------
+
+
+def _add_shape(draft: _Draft, guess: Guess | None) -> None:
+    why = guess.why if guess is not None else {}
+    draft.add("format", guess.format if guess else None, why.get("format", ""),
+              or_ask=f"one of: {', '.join(FORMATS)}")  # fmt: skip
+    shape = draft.values.get("format")
+    is_same = guess is not None and guess.format == shape
+    for field in INPUTS.get(shape or "", ()):
+        value = guess.inputs.get(field) if guess is not None and is_same else None
+        is_column = field in ("tokens", "choices") or (format, field) == (
+            "extractive_qa",
+            "context",
+        )
+        ask = _QUESTIONS[field] if is_column else _TEMPLATE
+        draft.add(field, value, why.get(field, ""), or_ask=ask)
+    heads = [head.type for head in HEADS.values() if shape in head.formats]
+    only = heads[0] if len(heads) == 1 else None
+    head = guess.head if guess is not None and is_same else only
+    reason = why.get("target", "") if guess is not None and is_same else "the head of this format"
+    draft.add("head", head, reason, or_ask=f"one of: {', '.join(heads)}")
+    fits = guess is not None and guess.head == draft.values.get("head")
+    for field in HEAD_FIELDS.get(draft.values.get("head", ""), ()):
+        if field in ("labels", "range", "max_target_tokens"):
+            continue
+        value = guess.fields.get(field) if guess is not None and fits else None
+        ask = "" if field in OPTIONAL else _QUESTIONS[field]
+        if draft.values.get("head") == "generation":
+            ask = _TEMPLATE
+        draft.add(field, value, why.get(field, why.get("format", "")), or_ask=ask)
+    draft.values["rows"] = (
+        [dict(row) for row in guess.rows] if guess is not None and is_same else []
+    )
+
+
+def _add_outcomes(draft: _Draft, columns: Sequence[Column]) -> None:
+    """Labels, range or length of what is predicted, and the operations that the target needs."""
+    head, target = draft.values.get("head", ""), draft.values.get("target", "")
+    column = next((c for c in columns if c.path == target), None)
+    if "labels" in HEAD_FIELDS.get(head, ()):
+        labels, reason = _labels(column, columns, draft.values["rows"])
+        ask = "names in plain words, separated by commas"
+        if column is not None and column.outcomes:
+            ask += f", for {', '.join(map(str, column.outcomes[:8]))}"
+        draft.add("labels", labels, reason, or_ask=ask)
+    if head == "regression":
+        draft.add("range", *_range(column), or_ask=_QUESTIONS["range"])
+    if head == "generation":
+        draft.add("max_target_tokens", *_target_length(columns, target))
+    if head in ("classification", "multi_label") and column is not None:
+        draft.values["rows"] += _label_operations(column, draft.values.get("labels"), head)
+    elif head == "multiple_choice" and column is not None:
+        draft.values["rows"] += _drop_unlabelled(column)
+
+
+def _labels(
+    column: Column | None, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[str] | None, str]:
+    for row in rows:
+        if row["op"] == "flags":
+            return list(row["columns"]), "the names of those columns"
+    if column is None or column.outcomes is None:
+        return None, ""
+    if column.label_names is not None:
+        return list(column.label_names), "the names that the features give"
+    if column.kind == "boolean":
+        return ["false", "true"], "the column is false or true"
+    outcomes = [str(value) for value in column.outcomes]
+    if any(re.search(r"[^\W\d]", text) for text in outcomes):
+        return sorted(outcomes, key=_tag_order), f"the {len(outcomes)} values in the data"
+    for other in columns:
+        names = _names_beside(column, other)
+        if names is not None:
+            return names, f"'{other.path}' has a name for each"
+    return None, ""
+
+
+def _tag_order(label: str) -> tuple[bool, str, str]:
+    """`O`, `B-x`, `I-x`: the tags of one entity stand together."""
+    is_tag = bool(re.match(r"[BILUES]-", label))
+    return (label != "O", label[2:] if is_tag else label, label if is_tag else "")
+
+
+def _names_beside(column: Column, other: Column) -> list[str] | None:
+    """The names of a column of numbers, where each goes with one text of another column."""
+    if other.kind != "string" or other.counts is None or other is column:
+        return None
+    pairs = {(a, b) for a, b in zip(column.values, other.values, strict=True)
+             if a not in column.unlabelled and b}  # fmt: skip
+    names = dict(sorted(pairs, key=lambda pair: str(pair[1])))
+    outcomes = column.outcomes or ()
+    if len(pairs) != len(outcomes) or len(set(names.values())) != len(names):
+        return None
+    return [names[value] for value in outcomes] if names.keys() == set(outcomes) else None
+
+
+def _label_operations(
+    column: Column, labels: Sequence[str] | None, head: str
+) -> list[dict[str, Any]]:
+    """What makes of the target's values labels of the head, or leaves rows without one out."""
+    operations = _drop_unlabelled(column)
+    outcomes = column.outcomes or ()
+    names = [str(value) for value in outcomes]
+    if head == "multi_label" or labels is None or column.kind in ("boolean", "label"):
+        return operations
+    if column.kind != "string" and outcomes and _are_numbers_from_0(outcomes, len(labels)):
+        return operations
+    if column.kind == "string" and set(names) <= set(labels):
+        return operations
+    if len(labels) == len(outcomes):
+        table = {spelled(value): label for value, label in zip(outcomes, labels, strict=True)}
+        operations.append({"op": "map_values", "column": column.path, "values": table})
+    return operations
+
+
+def _are_numbers_from_0(outcomes: Sequence[Any], num_labels: int) -> bool:
+    return all(value in range(num_labels) for value in outcomes)
+
+
+def _drop_unlabelled(column: Column) -> list[dict[str, Any]]:
+    """A filter for rows without a label among rows that have one."""
+    values = [v for v in (column.counts or {}) if v in column.unlabelled and "." not in column.path]
+    if not values or not column.partly_labelled:
+        return []
+    return [{"op": "drop_where", "column": column.path, "values": values}]
+
+
+def _range(column: Column | None) -> tuple[list[float] | None, str]:
+    numbers = [v for v in (column.counts or column.values) if v is not None] if column else []
+    if not numbers or not all(isinstance(value, int | float) for value in numbers):
+        return None, ""
+    low, high = min(numbers), max(numbers)
+    return [math.floor(low), math.ceil(high)], f"{low:g} to {high:g} occur"
+
+
+def _target_length(columns: Sequence[Column], template: str) -> tuple[int | None, str]:
+    named = Template(template).columns if template else ()
+    texts = [text for c in columns if c.path in named for text in c.texts]
+    if not texts:
+        return None, ""
+    words = sorted(len(text.split()) for text in texts)[int(0.95 * (len(texts) - 1))]
+    tokens = min(512, 16 * math.ceil(1.4 * words / 16 + 0.01))
+    return tokens, f"95 % of the targets have at most {words} words"
+
+
+# --- metrics, splits, the rest ---------------------------------------------------------------
+
+
+def _metrics(draft: _Draft, columns: Sequence[Column]) -> tuple[list[str] | None, str]:
+    labels = draft.values.get("labels") or []
+    match draft.values.get("head"):
+        case "classification":
+            target = next((c for c in columns if c.path == draft.values.get("target")), None)
+            return _class_metrics(target, len(labels))
+        case "multi_label":
+            return ["macro_f1", "micro_f1"], "several labels per row"
+        case "token_classification":
+            if labels and all(re.fullmatch(r"O|[BI]-.+", label) for label in labels):
+                return ["entity_f1"], "the tags begin and continue entities"
+            return ["accuracy", "macro_f1"], "one label per word"
+        case "regression":
+            return ["pearson", "spearman"], "numbers on a scale"
+        case "multiple_choice":
+            return ["accuracy"], "one right option"
+        case "span":
+            return ["squad_f1", "squad_exact_match"], "the scores of SQuAD"
+        case "generation":
+            return ["rougeL", "rouge1", "rouge2"], "a written text"
+    return None, ""
+
+
+def _class_metrics(target: Column | None, num_labels: int) -> tuple[list[str], str]:
+    counts = [n for v, n in (target.counts or {}).items() if v not in target.unlabelled] if (
+        target is not None) else []  # fmt: skip
+    if not counts:
+        return ["accuracy", "macro_f1"], "one of several labels"
+    rarest, most = min(counts) / sum(counts), max(counts) / sum(counts)
+    if num_labels == 2 and rarest >= _RARE:
+        return ["accuracy"], f"the more frequent label has {most:.0%} of the rows"
+    if num_labels == 2 or most > _FREQUENT:
+        return ["macro_f1", "accuracy"], f"the most frequent label has {most:.0%} of the rows"
+    return ["accuracy", "macro_f1"], f"{num_labels} labels, none above {most:.0%} of the rows"
+
+
+def _splits(sample: Sample, target: str | None) -> tuple[dict[str, Any] | None, str]:
+    roles: dict[str, Any] = {}
+    for name, split in sample.splits.items():
+        role = _role(name)
+        if role is None and len(sample.splits) == 1:
+            role = "train"
+        if role is None or role in roles:
+            continue
+        values = set(split.counts.get(target or "") or ())
+        is_kept_back = bool(values) and values <= {None, "", -1}
+        roles[role] = {"split": name, "labels": False} if is_kept_back else name
+    if not roles:
+        return None, ""
+    if "train" in roles and not any(role.startswith("validation") for role in roles):
+        roles["validation"] = {"carve_from": roles["train"], "percent": _CARVED_PERCENT}
+        reason = f"no validation rows: {_CARVED_PERCENT} % of the training rows are set aside"
+    else:
+        reason = "by their names"
+    order = list(_ROLES)
+    ordered = sorted(roles, key=lambda role: order.index(role.partition("_")[0]))
+    return {role: roles[role] for role in ordered}, reason
+
+
+def _role(split: str) -> str | None:
+    """`validation` of "dev", `test_r1` of "test_r1"; None of a name that tells no role."""
+    words = re.findall(r"[a-z]+|[0-9]+", split.lower())
+    for role, names in _ROLES.items():
+        if words and words[0] in names:
+            return "_".join([role, *words[1:]])
+    for role, names in _ROLES.items():
+        if words and words[-1] in names:
+            return role
+    return None
+
+
+def _declared(sample: Sample, values: Mapping[str, Any]) -> dict[str, str]:
+    """The columns with their types; a target of whole numbers from 0 is a label."""
+    columns = dict(sample.columns)
+    target, head = values.get("target"), values.get("head")
+    is_mapped = any(row.get("op") == "map_values" for row in values["rows"])
+    one_label = head in ("classification", "multiple_choice")
+    if one_label and columns.get(target or "") == "integer" and not is_mapped:
+        if not values.get("keys"):
+            columns[str(target)] = "label"
+    elif columns.get(target or "") == "integers" and "labels" in values:
+        columns[str(target)] = "labels"
+    return columns
+
+
+def _remarks(sample: Sample, columns: Sequence[Column], values: Mapping[str, Any]) -> list[str]:
+    read = str([values.get(field) for field in fields_of(values)]) + str(values["rows"])
+    names = set(re.findall(r"[A-Za-z_][A-Za-z0-9_.-]*", read))
+    remarks = [
+        f"'{c.path}', a text of {c.mean_words:.0f} words on average, is not read; add it to a "
+        f"template if the answer needs it"
+        for c in columns
+        if c.is_text and c.path not in names
+    ]
+    for name in sample.unusable:
+        remarks.append(f"no spec can name the column '{name}'; rename it if it is needed")
+    read_splits = str(values.get("splits", ""))
+    for name, split in sample.splits.items():
+        if f"'{name}'" not in read_splits:
+            remarks.append(f"no role reads the split '{name}'; add one to splits if it is wanted")
+        if not split.complete:
+            remarks.append(
+                f"of split '{name}' only the first {split.num_rows:,} rows were looked at"
+            )
+    return remarks
+
+
+def _name(text: str) -> str:
+    """A task's name of a dataset's."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:64] or "task"
