@@ -19,6 +19,8 @@ from muppet_zoo.samples import Counts, Sample
 
 LONG_TEXT_WORDS = 60  # a passage of this length may be cut; a question set after it would be lost
 SENTENCE_WORDS = 3
+MAX_LABEL_WORDS = 4  # of a label's name, on average
+SURE = 3
 ALMOST_ALL = 0.95  # real rows have a few faults; the build lists them
 
 
@@ -41,6 +43,7 @@ _OPTIONS = as_set(
     "response continuation distractor"
 )
 _TARGETS = as_set("label class target gold correct answer key cop")
+_RIGHT = as_set("correct gold right")
 _KINDS = as_set(
     "sentiment emotion intent category topic stance polarity toxicity toxic relation act star "
     "rating decision judgment judgement verdict type quality"
@@ -57,10 +60,13 @@ _IDENTIFIERS = as_set(
 )
 _ASIDES = as_set(
     "rationale explanation reason exp formula annotated meta metadata comment heuristic template "
-    "subcase raw tokenized masked concept type level name fact span pronoun quote"
+    "subcase raw tokenized masked concept type level name fact span pronoun quote property note"
 )
 _EMPTY = (None, "", -1)  # how publishers write a label that they keep
 _FEW = 0.1  # of a split; where -1 is more frequent than this it is a label like others
+
+
+_NOT_PLURAL = ("ss", "is", "us")
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -70,7 +76,13 @@ def words_of(name: str) -> tuple[str, ...]:
 
 
 def _singular(word: str) -> str:
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    return (
+        word[:-1]
+        if len(word) > 3 and word.endswith("s") and not word.endswith(_NOT_PLURAL)
+        else word
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +90,9 @@ class Column:
     """One column with what its sample rows hold.
 
     path: as a spec names it. values: one per sample row, None where a row lacks it. counts: of all
-    rows that were read, None where there are too many different ones. unlabelled: the values that
-    stand for a label which the publisher keeps. partly_labelled: a split has rows with a label
-    and rows without.
+    rows that were read, None where there are too many different ones. titles: a list beside this
+    list, with a title for each element. unlabelled: the values that stand for a label which the
+    publisher keeps. partly_labelled: a split has rows with a label and rows without.
     """
 
     path: str
@@ -88,6 +100,7 @@ class Column:
     values: tuple[Any, ...]
     counts: Counts | None
     label_names: tuple[str, ...] | None = None
+    titles: str | None = None
     unlabelled: tuple[Any, ...] = _EMPTY
     partly_labelled: bool = False
 
@@ -148,20 +161,30 @@ class Column:
         """A number, date, address or name of the row, which no model should read."""
         if self.mentions(_IDENTIFIERS) and not self.named(_ASKS | _PASSAGES):
             return True
+        if not _IDENTIFIERS.isdisjoint(words_of(self.outer)):
+            return True
         single = [t for t in self.texts if len(t.split()) == 1]
         if self.kind != "string" or len(single) < 0.9 * len(self.texts):
             return False
-        return sum(bool(re.search(r"[0-9/]", t)) for t in single) > 0.8 * len(self.texts)
+        is_code = sum(bool(re.search(r"[0-9/]", t)) for t in single) > 0.8 * len(self.texts)
+        return is_code and len(set(single)) > len(single) / 2
 
     @cached_property
     def is_text(self) -> bool:
         """Whether a model could read it."""
         if self.kind != "string" and not self.is_flattened:
             return False
-        if self.is_identifier or self.mentions(_ASIDES):
+        if self.is_aside:
             return False
-        is_input = self.named(_ASKS | _PASSAGES | _ANSWERS) or self.words[-1:] == ("text",)
-        return self.mean_words >= SENTENCE_WORDS or (is_input and self.mean_words > 0)
+        if self.mean_words >= SENTENCE_WORDS:
+            return True
+        is_input = self.named(_ASKS | _PASSAGES | _ANSWERS) or self.words == ("text",)
+        return is_input and self.mean_words > 0
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether its name says that it is about the row, or left over from making it."""
+        return self.is_identifier or self.mentions(_ASIDES)
 
     @property
     def asks(self) -> bool:
@@ -194,11 +217,11 @@ class Column:
         return self.mentions(_OPTIONS)
 
     def target_rank(self) -> int:
-        """How much its name says that it is to be predicted: 0 not at all, 3 plainly."""
-        if self.is_identifier:
+        """How much its name says that it is to be predicted: 0 not at all, `SURE` plainly."""
+        if self.is_identifier and not self.mentions(_RIGHT):
             return 0
         if self.words in (("label",), ("class",), ("target",), ("gold", "label")):
-            return 3
+            return SURE
         if self.mentions(_TARGETS) and "text" not in self.words:
             return 2
         return 1 if self.mentions(_KINDS | _SCORES) else 0
@@ -216,12 +239,15 @@ class Column:
     @property
     def is_category(self) -> bool:
         """Few values, each of which comes again."""
-        if not self.is_scalar or self.outcomes is None or self.mean_words > 6:
+        if not self.is_scalar or self.outcomes is None or self.mean_words > MAX_LABEL_WORDS:
             return False
         if self.kind == "number" and any(value != int(value) for value in self.outcomes):
             return False
         num = len(self.outcomes)
-        return num >= 2 and (self.label_names is not None or num <= max(10, self.num_labelled / 3))
+        least = 1 if self.target_rank() == SURE else 2  # a small sample may show one label only
+        return num >= least and (
+            self.label_names is not None or num <= max(10, self.num_labelled / 3)
+        )
 
 
 def columns_of(sample: Sample) -> list[Column]:
@@ -234,6 +260,7 @@ def columns_of(sample: Sample) -> list[Column]:
             values=tuple(value_at(row, path) for row in rows),
             counts=sample.counts(path),
             label_names=sample.label_names.get(path),
+            titles=_titles(sample, path, rows),
             unlabelled=(unlabelled := _unlabelled(sample, path)),
             partly_labelled=any(
                 _has_both(split.counts.get(path) or {}, unlabelled)
@@ -255,6 +282,17 @@ def value_at(row: Row, path: str) -> Any:
 def share(rows: Sequence[Any], holds: Callable[[Any], bool]) -> float:
     """The share of rows for which this holds; 0 without rows."""
     return sum(map(holds, rows)) / len(rows) if rows else 0.0
+
+
+def _titles(sample: Sample, path: str, rows: Sequence[Row]) -> str | None:
+    outer = path.rpartition(".")[0]
+    for other, kind in sample.columns.items():
+        is_title = kind == "strings" and words_of(other) == ("title",) and other != path
+        if outer and is_title and other.rpartition(".")[0] == outer:
+            pairs = [(value_at(row, path), value_at(row, other)) for row in rows]
+            if all(isinstance(a, list) and len(a) == len(b or ()) for a, b in pairs):
+                return other
+    return None
 
 
 def _unlabelled(sample: Sample, path: str) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from muppet_zoo.column_roles import ALMOST_ALL, Column, share, words_of
+from muppet_zoo.column_roles import ALMOST_ALL, SURE, Column, share, words_of
 from muppet_zoo.rows import RowProblem
 from muppet_zoo.text_inputs import Guess, Texts, joined
 from muppet_zoo.text_operations import SplitOptions
@@ -29,6 +29,7 @@ class _Options:
     lists: tuple[list[str] | None, ...]
     paths: frozenset[str]
     why: str
+    is_named: bool
     rows: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -37,12 +38,10 @@ def find_options(columns: Sequence[Column], target: str | None) -> Guess | None:
     for options in (*_option_columns(columns), *_option_lists(columns)):
         keys = [
             c for c in columns
-            if c.is_scalar and c.path not in options.paths and not c.is_identifier
-            and target in (None, c.path)
+            if c.is_scalar and c.path not in options.paths
+            and (c.path == target if target is not None else c.target_rank() > 0)
         ]  # fmt: skip
         for key in sorted(keys, key=lambda c: -c.target_rank()):
-            if key.target_rank() == 0 and target is None:
-                continue
             found = _key_of(key, options, columns)
             if found is not None:
                 return _options_guess(columns, options, key, *found)
@@ -74,13 +73,14 @@ def _options_guess(
 
 
 def _option_lists(columns: Sequence[Column]) -> list[_Options]:
-    lists = [c for c in columns if c.kind == "strings" and not c.is_identifier]
+    lists = [c for c in columns if c.kind == "strings" and not c.is_identifier and _says(c)]
     found = [
         _Options(
             choices=c.path,
             lists=tuple(v if isinstance(v, list) and len(v) > 1 else None for v in c.values),
             paths=frozenset({c.path}),
             why=f"'{c.path}' is a list of options",
+            is_named=c.holds_options,
         )
         for c in sorted(lists, key=lambda c: not c.holds_options)
     ]
@@ -92,10 +92,17 @@ def _option_lists(columns: Sequence[Column]) -> list[_Options]:
                 _Options(
                     choices=into, lists=tuple(lists_of), paths=frozenset({column.path}),
                     why=f"'{column.path}' holds options with letters in one text",
+                    is_named=True,
                     rows=({"op": "split_options", "column": column.path, "into": into},),
                 )
             )  # fmt: skip
     return found
+
+
+def _says(column: Column) -> bool:
+    """Whether the elements are more than letters or numbers of options."""
+    elements = [str(e) for value in column.values for e in value or ()]
+    return share(elements, lambda text: len(text) > 2) > 0.2
 
 
 def _lettered(value: Any) -> list[str] | None:
@@ -126,6 +133,7 @@ def _option_columns(columns: Sequence[Column]) -> list[_Options]:
                 lists=tuple(row if all(v is not None for v in row) else None for row in rows),
                 paths=frozenset(c.path for c in group),
                 why=f"{len(group)} columns of options: {names}",
+                is_named=True,
             )
         )
     return found
@@ -157,7 +165,7 @@ def _key_of(
     is_number = all(re.fullmatch(r"[0-9]", spelling) for spelling in spellings)
     if is_number and all(0 <= int(value) < len(listed) for value, listed, _ in rows):
         counts_from_one = "0" not in spellings and str(most) in spellings
-        if not counts_from_one:
+        if not counts_from_one and (options.is_named or key.target_rank() < SURE):
             return None, f"'{key.path}' is the number of an option, from 0"
     ones = [str(i + 1) for i in range(most)]
     for keys in (ones, list(_LETTERS[:most]), [c.lower() for c in _LETTERS[:most]]):

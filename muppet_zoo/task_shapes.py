@@ -17,7 +17,8 @@ from muppet_zoo.column_roles import ALMOST_ALL, Column, share
 from muppet_zoo.option_shapes import find_options
 from muppet_zoo.text_inputs import Guess, Texts, flatten, joined, read_by, text_columns
 
-_FOUND_OFTEN = 0.8  # of the rows with answers, where nothing says where they stand
+_FOUND_OFTEN = 0.5  # of the rows; other answers are written freely, and such rows are left out
+_WORDS_OF_A_WORD = 1.3
 _OUTCOMES_OF_TAGS = 100
 
 
@@ -66,9 +67,14 @@ def _are_tags(column: Column) -> bool:
 
 def _are_tagged(words: Column, tags: Column) -> bool:
     pairs = [(a, b) for a, b in zip(words.values, tags.values, strict=True) if a and b]
+    num_words = sum(len(listed) for listed, _ in pairs)
+    num_parts = sum(len(" ".join(map(str, listed)).split()) for listed, _ in pairs)
+    are_words = num_words > 2 * len(pairs) and num_parts < _WORDS_OF_A_WORD * num_words
     more_words = words.outcomes is None or len(words.outcomes) > len(tags.outcomes or ())
-    is_long = share(pairs, lambda pair: len(pair[0]) > 2) > 0.5
-    return more_words and is_long and share(pairs, lambda p: len(p[0]) == len(p[1])) == 1.0
+    # The letters of options, too, are as many as the options.
+    repeat = share(pairs, lambda pair: len(set(pair[1])) < len(pair[1])) > 0.2
+    is_tagged = are_words and more_words and repeat
+    return is_tagged and share(pairs, lambda pair: len(pair[0]) == len(pair[1])) == 1.0
 
 
 # --- answers in a context --------------------------------------------------------------------
@@ -199,9 +205,17 @@ def find_flags(columns: Sequence[Column], target: str | None) -> Guess | None:
 
 
 def find_label(columns: Sequence[Column], target: str | None) -> Guess | None:
-    """One label or number for the whole input, in a column that says so by its name."""
-    return _label_guess(columns, [c for c in columns if c.path == target or
-                                  (target is None and c.target_rank() > 0)])  # fmt: skip
+    """One label or number for the whole input, in a column that plainly says so by its name."""
+    named = [c for c in columns if c.target_rank() > 1]
+    return _label_guess(
+        columns, named if target is None else [c for c in columns if c.path == target]
+    )
+
+
+def find_kind(columns: Sequence[Column], target: str | None) -> Guess | None:
+    """One label or number for the whole input, in a column that is named for a kind or a score."""
+    named = [c for c in columns if c.target_rank() > 0]
+    return _label_guess(columns, named) if target is None else None
 
 
 def find_any_label(columns: Sequence[Column], target: str | None) -> Guess | None:
@@ -288,8 +302,9 @@ _FINDERS: tuple[tuple[frozenset[str], frozenset[str], Finder], ...] = (
     (_ONE_OR_TWO, frozenset({"multi_label"}), find_label_lists),
     (_ONE_OR_TWO, _CLASSES, find_label),
     (frozenset({"extractive_qa"}), frozenset({"span"}), find_answers),
-    (_ONE_OR_TWO, frozenset({"multi_label"}), find_flags),
     (frozenset({"text_to_text"}), frozenset({"generation"}), find_summary),
+    (_ONE_OR_TWO, _CLASSES, find_kind),
+    (_ONE_OR_TWO, frozenset({"multi_label"}), find_flags),
     (_ONE_OR_TWO, _CLASSES, find_any_label),
     (frozenset({"text_to_text"}), frozenset({"generation"}), find_any_answer),
 )

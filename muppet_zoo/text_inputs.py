@@ -25,11 +25,22 @@ def text_columns(columns: Sequence[Column]) -> list[Column]:
 
 
 def _is_inside(column: Column, other: Column) -> bool:
+    is_shorter = SENTENCE_WORDS <= column.mean_words < other.mean_words
+    return is_shorter and _share_inside(column, other) >= _CONTAINED
+
+
+def _share_inside(column: Column, other: Column) -> float:
+    """The share of rows in which the one text stands in the other."""
     rows = [(a, b) for a, b in zip(column.values, other.values, strict=True) if a and b]
-    return column.mean_words < other.mean_words and column.mean_words >= SENTENCE_WORDS and share(
-        rows, lambda pair: isinstance(pair[0], str) and isinstance(pair[1], str)
-        and pair[0] in pair[1]
-    ) >= _CONTAINED  # fmt: skip
+    return share(rows, lambda p: isinstance(p[0], str) and isinstance(p[1], str) and p[0] in p[1])
+
+
+def _is_word_of(column: Column, text: Column) -> bool:
+    """Whether this is a word or two of the text, such as the aspect that is asked about."""
+    if column.is_aside or column.option_name is not None:
+        return False
+    is_short = 0 < column.mean_words < SENTENCE_WORDS < text.mean_words
+    return is_short and len(set(column.values)) > 1 and _share_inside(column, text) >= _CONTAINED
 
 
 def read_by(column: Column) -> str:
@@ -46,6 +57,7 @@ def flatten(columns: Sequence[Column]) -> tuple[Mapping[str, Any], ...]:
     """The operations that join those of these columns that hold lists of texts."""
     return tuple(
         {"op": "flatten", "column": column.path, "into": read_by(column)}
+        | ({"titles": column.titles} if column.titles else {})
         for column in columns
         if column.is_flattened
     )
@@ -80,6 +92,8 @@ class Texts:
         if not found:
             strings = [c for c in columns if c.kind == "string" and not c.is_identifier]
             found = sorted(strings, key=lambda c: -c.mean_words)[:1]
+        if len(found) == 1:
+            found += [c for c in columns if c.kind == "string" and _is_word_of(c, found[0])][:1]
         return cls(columns=tuple(found))
 
     @property
@@ -104,8 +118,9 @@ class Texts:
         asking = [c for c in self.columns if c.asks]
         about = [c for c in self.columns if c not in answers and c not in asking]
         if about and answers and asking:
-            before, _ = Texts(columns=(about[0], asking[0])).ordered()
-            return before, answers[:1], "the answer is judged by what stands before it"
+            if about[0].mean_words >= LONG_TEXT_WORDS:
+                return about[:1], [asking[0], answers[0]], "a long text, then what is judged by it"
+            return [about[0], asking[0]], answers[:1], "the answer is judged by what goes before"
         longest = sorted(self.columns, key=lambda c: -c.mean_words)[:2]
         one, two = (column for column in self.columns if column in longest)
         if one.answers and not two.answers:
