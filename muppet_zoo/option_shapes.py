@@ -19,6 +19,7 @@ from muppet_zoo.text_inputs import Guess, Texts, joined
 from muppet_zoo.text_operations import SplitOptions
 
 _LETTERS = "ABCDEFGHIJ"
+_GAP = "_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,10 @@ def _options_guess(
     texts = Texts.of([c for c in columns if c.path not in {*options.paths, key.path, *siblings}])
     if not texts.columns:
         return None
-    context, why_context = texts.in_one()
     fields = {"target": key.path} | ({} if keys is None else {"keys": keys})
+    if isinstance(options.choices, list) and _has_gap(texts):
+        return _gap_guess(texts.columns[0], options, fields, why)
+    context, why_context = texts.in_one()
     return Guess(
         format="multiple_choice",
         head="multiple_choice",
@@ -70,6 +73,34 @@ def _options_guess(
              "keys": why},
         rows=(*options.rows, *texts.operations),
     )  # fmt: skip
+
+
+def _has_gap(texts: Texts) -> bool:
+    """Whether there is one text, and in it one place that an option fills."""
+    return len(texts.columns) == 1 and share(
+        texts.columns[0].texts, lambda text: text.count(_GAP) == 1
+    ) >= ALMOST_ALL  # fmt: skip
+
+
+def _gap_guess(text: Column, options: _Options, fields: Mapping[str, Any], why: str) -> Guess:
+    """Each option followed by what comes after the gap, as a continuation of what comes before."""
+    cut = {
+        "op": "split_at",
+        "column": text.path,
+        "marker": _GAP,
+        "left": "before",
+        "right": "after",
+    }
+    choices = [f"{choice}{{after}}" for choice in options.choices]
+    why_gap = f"'{text.path}' has one gap '{_GAP}', which an option fills"
+    return Guess(
+        format="multiple_choice",
+        head="multiple_choice",
+        inputs={"context": "{before}", "choices": choices},
+        fields=fields,
+        why=dict.fromkeys(("format", "context", "choices"), why_gap) | {"target": why, "keys": why},
+        rows=(cut,),
+    )
 
 
 def _option_lists(columns: Sequence[Column]) -> list[_Options]:

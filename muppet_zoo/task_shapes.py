@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from muppet_zoo.column_roles import ALMOST_ALL, Column, share
+from muppet_zoo.column_roles import ALMOST_ALL, Column, share, words_of
 from muppet_zoo.option_shapes import find_options
 from muppet_zoo.text_inputs import Guess, Texts, flatten, joined, read_by, text_columns
 
@@ -96,7 +96,8 @@ def find_spans(columns: Sequence[Column], target: str | None) -> Guess | None:
 
 def find_answers(columns: Sequence[Column], target: str | None) -> Guess | None:
     """Answer texts that occur in a context, with nothing that says where."""
-    named = [c for c in columns if c.mentions(_ANSWER_WORDS) and c.kind in ("string", "strings")]
+    texts = [c for c in columns if c.kind in ("string", "strings")]
+    named = [c for c in texts if not _ANSWER_WORDS.isdisjoint((*c.words, *words_of(c.outer)))]
     for answers in (c for c in named if target in (None, c.path)):
         is_text = {c.path for c in columns if c.is_text and c.mean_words > 4 * answers.mean_words}
         contexts = [c for c in columns if c.path in is_text and c.mean_words >= 20]

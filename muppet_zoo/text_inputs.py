@@ -6,6 +6,7 @@ where the text is short enough that nothing of it is cut; what is judged comes s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,7 @@ def _is_word_of(column: Column, text: Column) -> bool:
 
 def read_by(column: Column) -> str:
     """The column that a template names for this one: lists of texts are joined first."""
-    return f"{column.words[-1]}_text" if column.is_flattened else column.path
+    return re.sub(r"[.-]", "_", f"{column.path}_text") if column.is_flattened else column.path
 
 
 def joined(columns: Sequence[Column]) -> str:
