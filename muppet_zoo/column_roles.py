@@ -49,10 +49,7 @@ _KINDS = as_set(
     "rating decision judgment judgement verdict type quality"
 )
 _SCORES = as_set("score similarity rating relatedness grade mean strength intensity")
-_SUMMARIES = as_set(
-    "summary highlight abstract tldr headline subject simplification simple reference translation "
-    "output completion paraphrase target"
-)
+_SUMMARIES = as_set("summary highlight abstract tldr simplification translation")
 _IDENTIFIERS = as_set(
     "id idx index uid uuid guid qid pid url uri link hash date time timestamp created published "
     "author user username worker annotator file filename path source src lang language version "

@@ -153,10 +153,8 @@ def _add_shape(draft: _Draft, guess: Guess | None) -> None:
     is_same = guess is not None and guess.format == shape
     for field in INPUTS.get(shape or "", ()):
         value = guess.inputs.get(field) if guess is not None and is_same else None
-        is_column = field in ("tokens", "choices") or (format, field) == (
-            "extractive_qa",
-            "context",
-        )
+        is_context = (shape, field) == ("extractive_qa", "context")
+        is_column = is_context or field in ("tokens", "choices")
         ask = _QUESTIONS[field] if is_column else _TEMPLATE
         draft.add(field, value, why.get(field, ""), or_ask=ask)
     heads = [head.type for head in HEADS.values() if shape in head.formats]

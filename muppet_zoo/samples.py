@@ -111,6 +111,14 @@ def named_files(arguments: Sequence[str]) -> dict[str, Path]:
     return files
 
 
+def looks_like_hub_name(arguments: Sequence[str]) -> bool:
+    """Whether this is one dataset of the hub and not files: owner/name that is no file here."""
+    (first, *others) = arguments
+    is_name = re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", first)
+    is_file = Path(first).exists() or first.endswith(SUFFIXES)
+    return not others and is_name is not None and not is_file
+
+
 def stem_of(path: Path) -> str:
     """The file's name without what says its kind."""
     suffix = next(suffix for suffix in SUFFIXES if path.name.endswith(suffix))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import json_option, specs_option
+from muppet_zoo.cli.options import json_option, mirror_option, specs_option
 
 if TYPE_CHECKING:
     from muppet_zoo.build import BuildProgress, BuildReport, SplitOutcome
@@ -27,10 +27,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="A folder with a tokenizer.json, or a model on the hub.",
 )  # fmt: skip
 @click.option("--out", required=True, type=_FOLDER, metavar="DIR", help="Where the shards go.")
-@click.option(
-    "--mirror", type=_FOLDER, metavar="DIR",
-    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub.",
-)  # fmt: skip
+@mirror_option
 @click.option(
     "--max-tokens", type=click.IntRange(min=4), default=128, show_default=True,
     help="Longer sequences are cut; the manifest counts them.",

@@ -16,3 +16,10 @@ specs_option = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+mirror_option = click.option(
+    "--mirror",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub.",
+)
