@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +169,7 @@ def _reasons(proposal: Proposal) -> dict[str, str]:
 
 
 def _schema_from(folder: Path) -> str:
-    import muppet_zoo
-
-    schema = Path(muppet_zoo.__file__).parent / "schemas" / "task_spec.schema.json"
+    schema = Path(str(resources.files("muppet_zoo"))) / "schemas" / "task_spec.schema.json"
     return Path(os.path.relpath(schema, folder.resolve())).as_posix()
 
 

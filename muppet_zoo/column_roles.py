@@ -229,7 +229,7 @@ class Column:
         if self.kind not in ("number", "integer") or self.is_identifier:
             return False
         numbers = [value for value in self.values if value is not None]
-        if self.kind == "number" and any(value != int(value) for value in numbers):
+        if self.kind == "number" and any(value % 1 for value in numbers):
             return self.mentions(_SCORES | _TARGETS) or not self.words[0].isdigit()
         return self.mentions(_SCORES) and len(self.outcomes or ()) > 20
 
@@ -238,7 +238,7 @@ class Column:
         """Few values, each of which comes again."""
         if not self.is_scalar or self.outcomes is None or self.mean_words > MAX_LABEL_WORDS:
             return False
-        if self.kind == "number" and any(value != int(value) for value in self.outcomes):
+        if self.kind == "number" and any(value % 1 for value in self.outcomes):
             return False
         num = len(self.outcomes)
         least = 1 if self.target_rank() == SURE else 2  # a small sample may show one label only

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from muppet_zoo.previews import Preview, ShownExample
     from muppet_zoo.rows import Row
     from muppet_zoo.sources import RowSource
+    from muppet_zoo.spec import TaskSpec
 
 # Rows to choose from; a random choice among all of them would have to read all of them.
 _NUM_READ_ROWS = 10_000
@@ -54,14 +55,13 @@ def command(  # one parameter per option of the command line
     from muppet_zoo.console import print_json, say
     from muppet_zoo.encode import open_tokenizer
     from muppet_zoo.previews import preview_rows, write_preview_html
-    from muppet_zoo.sources import open_rows
     from muppet_zoo.zoo import load_zoo
 
     spec = load_zoo(spec_dirs).task(task)
-    role = _role(split, tuple(spec.source.splits))
+    role, source = _opened(spec, split, mirror)
     previews = preview_rows(
         spec,
-        _chosen(open_rows(spec, role, mirror=mirror), num_rows, seed),
+        _chosen(source, num_rows, seed),
         labelled=spec.source.splits[role].labels,
         tokenizer=None if tokenizer_name is None else open_tokenizer(tokenizer_name),
         max_tokens=max_tokens,
@@ -78,12 +78,21 @@ def command(  # one parameter per option of the command line
         say(f"written: {html}")
 
 
-def _role(split: str | None, roles: tuple[str, ...]) -> str:
+def _opened(spec: TaskSpec, split: str | None, mirror: Path | None) -> tuple[str, RowSource]:
+    """The role that is asked for, else the first one that has rows, with its rows."""
     from muppet_zoo.errors import UnknownNameError
+    from muppet_zoo.sources import MissingSplitError, open_rows
 
+    roles = list(spec.source.splits)
     if split is not None and split not in roles:
         raise UnknownNameError("split", split, roles)
-    return split or roles[0]
+    for role in roles if split is None else [split]:
+        try:
+            return role, open_rows(spec, role, mirror=mirror)
+        except MissingSplitError:
+            if role == (split or roles[-1]):
+                raise
+    raise AssertionError("a spec has at least one role")
 
 
 def _chosen(source: RowSource, num_rows: int, seed: int | None) -> list[tuple[int, Row]]:
