@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,16 @@ def make_draft(sample: Sample, proposal: Proposal, path: Path) -> Draft:
     )
     spec = None if findings else build_task_spec(document)
     return Draft(text=text, spec=spec, findings=findings)
+
+
+def with_placeholders(proposal: Proposal) -> Proposal:
+    """The proposal with something in the place of labels or range that are still to be asked for.
+
+    The checks look at a head only when all of it is there.
+    """
+    stand_ins = {"labels": ["no", "yes"], "range": [0, 1]}
+    missing = {name: value for name, value in stand_ins.items() if name in proposal.missing}
+    return replace(proposal, values={**proposal.values, **missing})
 
 
 def field_of(finding: Finding) -> str:

@@ -54,7 +54,7 @@ def parse_field(name: str, text: str) -> Any:
         raise UnknownNameError("field", name, FIELDS, f"; known: {', '.join(FIELDS)}")
     if name == "splits":
         value = parse_scalar("{" + text.strip().removeprefix("{").removesuffix("}") + "}")
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not all(value.values()):
             raise UsageError("write roles as in a spec: train: train, validation: dev")
         return value
     if name == "choices" and "{" in text:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from muppet_zoo.column_roles import Column, columns_of
@@ -65,7 +65,7 @@ _QUESTIONS = {
     "context": "the column, or in multiple choice a template with {column}",
 }
 _TEMPLATE = "a template with {column} placeholders"
-_FAMILY = "no family is told by names or labels"
+_FAMILY = "what kind of skill it is, by the zoo's families; `muppet-zoo list` has them"
 _CARVED_PERCENT = 10
 _ROLES = {
     "train": ("train", "training"),
@@ -93,18 +93,13 @@ def propose(sample: Sample, given: Mapping[str, Any] | None = None) -> Proposal:
     given = given or {}
     columns = columns_of(sample)
     target = given.get("target", given.get("answers"))
-    guess = guess_shape(
-        columns,
-        format=given.get("format"),
-        head=given.get("head"),
-        target=target if target in sample.columns else None,
-    )
+    guess = _guess(columns, given, target if target in sample.columns else None)
     draft = _Draft(given)
     draft.add("name", _name(sample.name), "the name of the dataset or file")
     _add_shape(draft, guess)
     _add_outcomes(draft, columns)
     family = guess_family(columns, draft.values)
-    draft.add("family", *family, or_ask=f"{_FAMILY}; one of those that `show` lists")
+    draft.add("family", *family, or_ask=_FAMILY)
     draft.add("metrics", *metrics_of(draft.values, columns))
     splits = _splits(sample, draft.values.get("target"))
     draft.add("splits", *splits, or_ask="roles, such as: train: train, validation: dev")
@@ -119,6 +114,19 @@ def propose(sample: Sample, given: Mapping[str, Any] | None = None) -> Proposal:
         missing=draft.missing,
         remarks=tuple(_remarks(sample, columns, draft.values)),
     )
+
+
+def _guess(columns: Sequence[Column], given: Mapping[str, Any], target: str | None) -> Guess | None:
+    """The kind of task under what is given; where its format fits nothing, the head still may."""
+    shape, head = given.get("format"), given.get("head")
+    guess = guess_shape(columns, format=shape, head=head, target=target)
+    if guess is None and shape in FORMATS:
+        other = guess_shape(columns, format=None, head=head, target=target)
+        if other is not None and shape in HEADS[other.head].formats:
+            joined = " ".join(other.inputs[part] for part in INPUTS[other.format])
+            inputs = {"text": joined} if shape == "single" else {}
+            guess = replace(other, format=shape, inputs=inputs)
+    return guess
 
 
 class _Draft:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +172,8 @@ class _Session:
 
         if "license" in self.proposal.missing:
             self._set("license", "unknown")
+            reasons = {**self.proposal.reasons, "license": "nobody has stated one"}
+            self.proposal = replace(self.proposal, reasons=reasons)
         missing = self.proposal.missing
         if missing:
             listed = "".join(f"\n  --set {name}=…  {ask}" for name, ask in missing.items())
@@ -219,13 +221,14 @@ class _Session:
         Raises:
             SpecError: what the spec's checks say of this field.
         """
-        from muppet_zoo.add_task import field_of
+        from muppet_zoo.add_task import field_of, with_placeholders
         from muppet_zoo.errors import SpecError
         from muppet_zoo.field_values import parse_field
 
         given = {**self.given, name: parse_field(name, text)}
         proposal = self._proposed(given)
-        findings = [f for f in self._draft(proposal).findings if field_of(f) == name]
+        draft = self._draft(with_placeholders(proposal))
+        findings = [finding for finding in draft.findings if field_of(finding) == name]
         if findings:
             raise SpecError(findings)
         self.given, self.proposal = given, proposal
