@@ -264,10 +264,10 @@ def _remarks(sample: Sample, columns: Sequence[Column], values: Mapping[str, Any
     read = str([values.get(field) for field in fields_of(values)]) + str(values["rows"])
     names = set(re.findall(r"[A-Za-z_][A-Za-z0-9_.-]*", read))
     remarks = [
-        f"'{c.path}', a text of {c.mean_words:.0f} words on average, is not read; add it to a "
+        f"'{c.path}', texts of {c.mean_words:.0f} words on average, is not read; add it to a "
         f"template if the answer needs it"
         for c in columns
-        if c.is_text and c.path not in names
+        if (c.is_text or _may_be_text(c)) and c.path not in names
     ]
     for name in sample.unusable:
         remarks.append(f"no spec can name the column '{name}'; rename it if it is needed")
@@ -280,6 +280,11 @@ def _remarks(sample: Sample, columns: Sequence[Column], values: Mapping[str, Any
                 f"of split '{name}' only the first {split.num_rows:,} rows were looked at"
             )
     return remarks
+
+
+def _may_be_text(column: Column) -> bool:
+    """Short texts, none of them a number or name of the row, that differ from row to row."""
+    return column.kind == "string" and not column.is_aside and not column.is_category
 
 
 def _name(text: str) -> str:

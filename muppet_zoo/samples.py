@@ -39,14 +39,15 @@ OnProgress = Callable[[str, float], None]  # (split, share that is read)
 class SplitSample:
     """What was seen of one split.
 
-    num_rows: rows read; `complete` says whether that is all. rows: a random sample, in order.
-    counts: column → how often each value occurs, of a list column each element; None where there
-    are more than `MAX_DISTINCT`, or long texts.
+    num_rows: rows read; `complete` says whether that is all. rows: a random sample, in order;
+    numbers: theirs at the source, from 0. counts: column → how often each value occurs, of a list
+    column each element; None where there are more than `MAX_DISTINCT`, or long texts.
     """
 
     num_rows: int
     complete: bool
     rows: tuple[Row, ...]
+    numbers: tuple[int, ...]
     counts: Mapping[str, Counts | None]
 
 
@@ -232,7 +233,7 @@ def sample_rows(
     """Read up to `MAX_READ_ROWS` rows, keep a random sample and count values."""
     choose = random.Random(0)
     counts: dict[str, Counter[Any] | None] = {column: Counter() for column in columns}
-    kept: dict[int, Row] = {}
+    kept: dict[int, tuple[int, Row]] = {}
     num_rows = 0
     complete = True
     for row in rows:
@@ -241,16 +242,17 @@ def sample_rows(
             break
         slot = num_rows if num_rows < NUM_SAMPLE_ROWS else choose.randrange(num_rows + 1)
         if slot < NUM_SAMPLE_ROWS:
-            kept[slot] = {"number": num_rows, "row": row}
+            kept[slot] = num_rows, row
         _count(flat(row), counts)
         num_rows += 1
         if num_rows % 256 == 0:
             on_row()
-    in_order = sorted(kept.values(), key=lambda entry: entry["number"])
+    in_order = sorted(kept.values(), key=lambda numbered: numbered[0])
     return SplitSample(
         num_rows=num_rows,
         complete=complete,
-        rows=tuple(entry["row"] for entry in in_order),
+        rows=tuple(row for _, row in in_order),
+        numbers=tuple(number for number, _ in in_order),
         counts=counts,
     )
 

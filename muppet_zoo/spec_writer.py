@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from muppet_zoo.yaml_reader import parse_scalar
+
 WIDTH = 100
 _ORDER = (
     *("spec_version", "name", "family", "description", "source", "rows", "inputs", "head"),
@@ -104,4 +106,10 @@ def _dumper() -> Any:
         def ignore_aliases(self, data: Any) -> bool:
             return True  # the zoo's reader takes no aliases
 
+    def quoted_where_needed(dumper: Any, text: str) -> Any:
+        # PyYAML quotes what YAML 1.1 would read as something else; 1.2 has other numbers: 1e3.
+        style = None if parse_scalar(text) == text else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, quoted_where_needed)
     return Dumper

@@ -136,8 +136,8 @@ def _quantiles(lengths: NDArray[np.int64]) -> dict[str, float | None]:
     p50, p95 = np.percentile(lengths, [50, 95])
     return {
         "mean": round(float(lengths.mean()), 1),
-        "p50": float(p50),
-        "p95": float(p95),
+        "p50": round(float(p50), 1),
+        "p95": round(float(p95), 1),
         "max": int(lengths.max()),
     }
 

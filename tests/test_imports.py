@@ -15,6 +15,7 @@ HEAVY = (
 COMMANDS = (
     *("--help", "--version", "list", "list --json", "show squad", "validate"),
     *("list --help", "show --help", "validate --help", "build --help", "train --help"),
+    *("add-task --help", "preview --help", "stats --help"),
 )
 
 _RUN = """
@@ -72,7 +73,8 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
     "module",
     [
         *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
-        *("trainer_api", "run"),
+        *("trainer_api", "run", "samples", "hub_info", "proposals", "add_task", "previews"),
+        "task_stats",
     ],
 )
 def test_a_module_of_the_data_package_loads_no_framework(module: str) -> None:

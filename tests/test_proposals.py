@@ -131,7 +131,7 @@ def test_a_text_that_is_not_read_is_pointed_out(sample_of: Any) -> None:
     )  # fmt: skip
     found = propose(sample_of(train=rows))
     assert (found.values["first"], found.values["second"]) == ("{premise}", "{hypothesis}")
-    assert any("'remark', a text of" in remark for remark in found.remarks)
+    assert any("'remark', texts of" in remark for remark in found.remarks)
 
 
 @pytest.mark.parametrize("question_first", [False, True])

@@ -280,8 +280,11 @@ class _Session:
 
         if self.is_quiet or draft.spec is None:
             return
-        rows = next(iter(self.sample.splits.values())).rows[:_NUM_SHOWN]
-        show_previews(preview_rows(draft.spec, enumerate(rows), labelled=True, tokenizer=tokenizer))
+        role, split = next(iter(draft.spec.source.splits.items()))
+        seen = self.sample.splits[split.split]
+        rows = list(zip(seen.numbers, seen.rows, strict=True))[:_NUM_SHOWN]
+        say(f"{len(rows)} rows of {role}, and what the model is given:\n")
+        show_previews(preview_rows(draft.spec, rows, labelled=split.labels, tokenizer=tokenizer))
         if tokenizer is None:
             say("(no tokens: give --tokenizer to see them)\n")
 
