@@ -114,7 +114,7 @@ class Column:
     @cached_property
     def texts(self) -> tuple[str, ...]:
         """Its values as texts: a list of texts, or of lists of texts, joined."""
-        return tuple(" ".join(_strings(value)) for value in self.values if value is not None)
+        return tuple(" ".join(strings_of(value)) for value in self.values if value is not None)
 
     @cached_property
     def mean_words(self) -> float:
@@ -311,11 +311,12 @@ def _order(value: Any) -> tuple[bool, Any]:
     return (True, value) if isinstance(value, str) else (False, value)
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings_of(value: Any) -> Iterator[str]:
+    """The texts in a value: itself, or what its lists hold; nothing of a mapping or of null."""
     if isinstance(value, list):
         for element in value:
-            yield from _strings(element)
-    elif isinstance(value, Mapping):
+            yield from strings_of(element)
+    elif isinstance(value, Mapping) or value is None:
         return
     else:
         yield str(value)

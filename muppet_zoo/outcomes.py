@@ -27,6 +27,8 @@ def labels_of(
             return list(row["columns"]), "the names of those columns"
     if column is None or column.outcomes is None:
         return None, ""
+    if len(column.outcomes) < 2 and column.label_names is None:
+        return None, ""  # there must be another label, which only a person knows
     if column.label_names is not None:
         return list(column.label_names), "the names that the features give"
     if column.kind == "boolean":

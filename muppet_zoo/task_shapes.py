@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from muppet_zoo.column_roles import ALMOST_ALL, Column, share, words_of
+from muppet_zoo.column_roles import ALMOST_ALL, Column, share, strings_of, words_of
 from muppet_zoo.option_shapes import find_options
 from muppet_zoo.text_inputs import Guess, Texts, flatten, joined, read_by, text_columns
 
@@ -155,9 +155,8 @@ def _stand_at(context: Column, answers: Column, starts: Column) -> bool:
 
 def _pairs(context: Column, answers: Column) -> list[tuple[str, list[str]]]:
     listed = [[value] if isinstance(value, str) else value for value in answers.values]
-    texts = [" ".join(c) if isinstance(c, list) and all(isinstance(p, str) for p in c) else c
-             for c in context.values]  # fmt: skip
-    return [(str(text), given) for text, given in zip(texts, listed, strict=True) if given and text]
+    texts = [" ".join(strings_of(value)) for value in context.values]
+    return [(text, given) for text, given in zip(texts, listed, strict=True) if given]
 
 
 def _occurs(pair: tuple[str, list[str]]) -> bool:
@@ -232,7 +231,10 @@ def _label_guess(columns: Sequence[Column], candidates: Sequence[Column]) -> Gue
         if column.is_category:
             num = len(column.outcomes or ())
             return _read_guess(
-                columns, column, "classification", {"target": f"{num} values that come again"}
+                columns,
+                column,
+                "classification",
+                {"target": f"{num} different values in {column.num_labelled} rows"},
             )
     return None
 

@@ -130,6 +130,16 @@ def test_as_json(tmp_path: Path) -> None:
     assert report["reasons"]["format"] == "2 text columns, of 4 and 7 words on average"
 
 
+def test_rows_that_do_not_fit_are_counted(tmp_path: Path) -> None:
+    rows = [{**row, "body": "" if row["id"] in (3, 8) else row["body"]} for row in ROWS]
+    write_table(tmp_path / "letters.csv", rows)
+    arguments = ("add-task", "letters.csv", "--specs", "specs", "--yes", *SETTINGS)
+    done = muppet_zoo(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    note = "note: 2 of 36 sampled rows of train do not fit the spec, and the build will stop there;"
+    assert f"{note} row 3: no text in '{{body}}'" in done.stdout
+
+
 def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
     write_table(tmp_path / "letters.csv")
     arguments = ("add-task", "letters.csv", "--specs", "specs", "--yes", *SETTINGS)

@@ -252,7 +252,11 @@ class _Session:
         planned = planned_files(self.sample, draft, place)
         if not force:
             refuse_overwriting(planned)
+        unusable = self._unusable_rows(draft)
         self._show_examples(draft, tokenizer)
+        if not self.is_quiet:
+            for remark in unusable:
+                say(f"note: {remark}")
         if is_asking:
             say("\n".join(["to be written:", *(f"  {path}" for path in planned)]))
             if not confirm("write?"):
@@ -267,11 +271,30 @@ class _Session:
                 "spec": str(place.spec),
                 "files": [str(path) for path in planned],
                 "reasons": dict(self.proposal.reasons),
-                "remarks": list(self.proposal.remarks),
+                "remarks": [*self.proposal.remarks, *unusable],
                 "findings": [str(finding) for finding in findings],
             }
         )
         return 1 if findings else 0
+
+    def _unusable_rows(self, draft: Draft) -> list[str]:
+        """One remark per split of which sampled rows do not fit the spec."""
+        from muppet_zoo.previews import preview_rows
+
+        remarks: list[str] = []
+        if draft.spec is None:
+            return remarks
+        for role, split in draft.spec.source.splits.items():
+            seen = self.sample.splits[split.split]
+            rows = zip(seen.numbers, seen.rows, strict=True)
+            shown = preview_rows(draft.spec, rows, labelled=split.labels)
+            bad = [preview for preview in shown if preview.problem is not None]
+            if bad:
+                remarks.append(
+                    f"{len(bad)} of {len(shown)} sampled rows of {role} do not fit the spec, and "
+                    f"the build will stop there; row {bad[0].number}: {bad[0].problem}"
+                )
+        return remarks
 
     def _show_examples(self, draft: Draft, tokenizer: TokenizerSource | None) -> None:
         from muppet_zoo.cli.preview import show_previews
