@@ -67,22 +67,32 @@ class Draft:
     findings: tuple[Finding, ...]
 
 
-def place_of(sample: Sample, values: Mapping[str, Any], specs: Path | None) -> Place:
-    """Where the spec goes: `specs`, else the zoo of the checkout that the user is in.
+def check_place(sample: Sample, specs: Path | None) -> None:
+    """Whether there is a place for a spec, before anything is asked.
 
     Raises:
-        UsageError: neither is there, or rows of the user's own would go into the zoo.
+        UsageError: there is none, or rows of the user's own would go into the zoo.
     """
-    name = f"{values['name']}.yaml"
     if specs is not None:
-        return Place(spec=specs / name, checkout=None)
+        return
     if sample.files:
         raise UsageError(
             "the zoo holds no rows; give --specs DIR, where the spec goes and the rows beside it"
         )
-    root = checkout_root()
-    if root is None:
+    if checkout_root() is None:
         raise UsageError("this is no checkout of muppet-zoo; give --specs DIR, where the spec goes")
+
+
+def place_of(sample: Sample, values: Mapping[str, Any], specs: Path | None) -> Place:
+    """Where the spec goes: `specs`, else the zoo of the checkout that the user is in.
+
+    Raises:
+        UsageError: as `check_place`.
+    """
+    check_place(sample, specs)
+    name, root = f"{values['name']}.yaml", checkout_root()
+    if specs is not None or root is None:
+        return Place(spec=(specs or Path()) / name, checkout=None)
     return Place(spec=root / "task_specs" / FOLDER_OF_HEAD[values["head"]] / name, checkout=root)
 
 

@@ -23,6 +23,7 @@ from muppet_zoo.spec import Source
 # The hub writes licences in small letters; these are the SPDX spellings of the most frequent ones.
 # Source: https://huggingface.co/docs/hub/repositories-licenses and https://spdx.org/licenses/
 _SPDX = {"mit": "MIT", "apache-2.0": "Apache-2.0", "odc-by": "ODC-By-1.0", "pddl": "PDDL-1.0"}
+CONVERTED = "refs/convert/parquet"
 _STATES_NONE = ("", "unknown", "other")
 
 
@@ -47,31 +48,76 @@ def ask_hub(hub: str, config: str | None, revision: str | None) -> HubInfo:
         SourceError: the hub cannot be reached, or the dataset needs code of its own to be run.
     """
     try:
-        import datasets
         from huggingface_hub import HfApi
 
         card = HfApi().dataset_info(hub, revision=revision)
         commit = str(card.sha)
-        configs = datasets.get_dataset_config_names(hub, revision=commit)
-        config = _chosen(hub, config, configs)
-        builder = datasets.load_dataset_builder(hub, name=config, revision=commit)
+        describe = _converted if revision == CONVERTED else _published
+        described = describe(hub, config, commit)
     except (UsageError, SourceError):
         raise
     # The libraries raise dozens of types; those of a loading script name it in their message.
     except Exception as error:
         raise _unusable(hub, error) from error
-    if builder.info.features is None:
-        raise SourceError(f"hub dataset {hub}: its features are not known; give its files instead")
-    columns, names = _columns(builder.info.features)
+    columns, names = _columns(described.features)
     return HubInfo(
         hub=hub,
-        config=config if len(configs) > 1 or config not in (None, "default") else None,
-        revision=commit,
+        config=described.config,
+        revision=CONVERTED if revision == CONVERTED else commit,
         columns=columns,
         label_names=names,
-        splits=tuple(builder.info.splits or ()),
-        facts=_facts(hub, builder.info, getattr(card, "card_data", None)),
+        splits=described.splits,
+        facts=_facts(hub, described.info, getattr(card, "card_data", None)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Described:
+    """One configuration. info: what the library knows of the dataset, None where nothing."""
+
+    config: str | None
+    splits: tuple[str, ...]
+    features: Mapping[str, Any]
+    info: Any
+
+
+def _published(hub: str, config: str | None, commit: str) -> _Described:
+    import datasets
+
+    configs = datasets.get_dataset_config_names(hub, revision=commit)
+    name = _chosen(hub, config, configs)
+    info = datasets.load_dataset_builder(hub, name=name, revision=commit).info
+    # A card need not state them; then the files do.
+    splits = info.splits or datasets.get_dataset_split_names(hub, name, revision=commit)
+    features = info.features
+    if features is None:
+        first = next(iter(splits))
+        features = datasets.load_dataset(hub, name=name, split=first, revision=commit).features
+    is_named = len(configs) > 1 or name not in (None, "default")
+    return _Described(
+        config=name if is_named else None, splits=tuple(splits), features=features, info=info
+    )
+
+
+def _converted(hub: str, config: str | None, commit: str) -> _Described:
+    """Of the hub's own conversion, which keeps CONFIG/SPLIT/NNNN.parquet and no card."""
+    import datasets
+    from huggingface_hub import HfApi
+
+    files = HfApi().list_repo_files(hub, repo_type="dataset", revision=commit)
+    parts = [file.split("/") for file in files if file.endswith(".parquet")]
+    name = _chosen(hub, config, list(dict.fromkeys(part[0] for part in parts)))
+    splits = tuple(dict.fromkeys(part[1] for part in parts if part[0] == name))
+    if not splits:
+        raise SourceError(f"hub dataset {hub}: the hub has no Parquet copy of it; give its files")
+    rows = datasets.load_dataset(
+        hub,
+        split=splits[0],
+        revision=commit,
+        data_files={splits[0]: f"{name}/{splits[0]}/*.parquet"},
+    )
+    config = None if name == "default" else name
+    return _Described(config=config, splits=splits, features=rows.features, info=None)
 
 
 def sample_hub(info: HubInfo, on_progress: OnProgress = lambda split, share: None) -> Sample:
@@ -80,10 +126,6 @@ def sample_hub(info: HubInfo, on_progress: OnProgress = lambda split, share: Non
     Raises:
         SourceError: the hub cannot be reached, or the dataset names no splits.
     """
-    if not info.splits:
-        raise SourceError(
-            f"hub dataset {info.hub}: the hub names no splits; give its files instead"
-        )
     source = Source(
         hub=info.hub, config=info.config, revision=info.revision, files={},
         columns=info.columns, splits={}, root=None,  # type: ignore[arg-type]
@@ -175,16 +217,16 @@ def _kind(feature: Any) -> str:
 
 def _facts(hub: str, info: Any, card: Any) -> dict[str, str]:
     """What the publisher states; nothing is made up."""
-    stated_license = getattr(card, "license", None) or info.license or ""
+    stated_license = getattr(card, "license", None) or getattr(info, "license", None) or ""
     if isinstance(stated_license, list):
         stated_license = stated_license[0]
     languages = getattr(card, "language", None) or []
     languages = [languages] if isinstance(languages, str) else languages
     stated = {
         "license": "" if stated_license in _STATES_NONE else _spdx(stated_license),
-        "citation": (info.citation or "").strip(),
-        "homepage": info.homepage or f"https://huggingface.co/datasets/{hub}",
-        "description": " ".join((info.description or "").split()),
+        "citation": (getattr(info, "citation", "") or "").strip(),
+        "homepage": getattr(info, "homepage", "") or f"https://huggingface.co/datasets/{hub}",
+        "description": " ".join((getattr(info, "description", "") or "").split()),
         "languages": ", ".join(languages),
     }
     return {key: value for key, value in stated.items() if value}

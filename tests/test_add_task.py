@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,8 @@ def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
         (["letters.csv", "letters.csv", "--yes"], "are both split 'letters'; name them"),
         (["empty.jsonl", "--yes"], "empty.jsonl: has no rows"),
         (["letters.csv", "--json"], "give --yes as well"),
+        (["letters.csv", "--specs", "s", "--yes", *SETTINGS, "--set", "name=rte"],
+         "a task 'rte' is already in "),
         (["letters.csv", "--specs", "s", "--yes", *SETTINGS, "--set", "family=NLI"],
          "did you mean 'nli'?"),
         (["letters.csv", "--specs", "s", "--yes", *SETTINGS, "--set", "text={bodi}",
@@ -191,6 +194,51 @@ def test_writing_is_all_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be written"):
         write_all(planned)
     assert files_in(tmp_path) == {"old"}
+
+
+_FAKE_DOCTOR = """
+import sys, types, click
+from muppet_zoo import cli
+from muppet_zoo.errors import MissingExtraError
+
+@click.command("doctor")
+@click.argument("tasks", nargs=-1)
+@click.option("--specs", multiple=True)
+def command(tasks, specs):
+    if sys.argv.pop() == "missing":
+        raise MissingExtraError("sklearn", "train")
+    click.echo(f"examined {tasks} of {specs}")
+    return 1
+
+sys.modules["muppet_zoo.cli.doctor"] = types.SimpleNamespace(command=command)
+cli._COMMANDS["doctor"] = ("doctor", "Examine.")
+verdict = sys.argv.pop()
+arguments, sys.argv = sys.argv, [*sys.argv, verdict]
+cli.main.__globals__["cli"].main = lambda standalone_mode, run=cli.cli.main: run(
+    arguments[1:], standalone_mode=standalone_mode)
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code", "shown"),
+    [
+        ("ill", 1, "$ muppet-zoo doctor letters --specs s\nexamined ('letters',) of ('s',)\n"),
+        ("missing", 0, "doctor did not run: this needs the package 'sklearn'"),
+    ],
+)
+def test_the_doctor_is_asked_where_there_is_one(
+    tmp_path: Path, verdict: str, code: int, shown: str
+) -> None:
+    write_table(tmp_path / "letters.csv")
+    arguments = ["add-task", "letters.csv", "--specs", "s", "--yes", *SETTINGS, verdict]
+    done = subprocess.run(
+        [sys.executable, "-c", _FAKE_DOCTOR, *arguments],
+        cwd=tmp_path, env=child_env(), capture_output=True, encoding="utf-8", timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "")
+    assert shown in done.stdout
 
 
 # --- in a terminal ---------------------------------------------------------------------------
@@ -287,6 +335,7 @@ def test_a_wrong_answer_at_each_prompt_is_explained_and_asked_again(tmp_path: Pa
         ("labels=a, a", "twice"),
         ("splits=train", "write roles as in a spec"),
         ("name=Two Words", "small letters"),
+        ("name=rte\n", "a task 'rte' is already in"),
     ],
 )
 def test_a_wrong_change(tmp_path: Path, wrong: str, message: str) -> None:
@@ -358,6 +407,9 @@ class HfApi:
         card = types.SimpleNamespace(license="cc-by-4.0", language=["en"])
         return types.SimpleNamespace(sha="c" * 40, card_data=card)
 
+    def list_repo_files(self, name, **options):
+        return ["README.md", "plain/train/0000.parquet", "plain/test/0000.parquet"]
+
 def configs(path, **options):
     if path == "nobody/script":
         raise RuntimeError("Dataset scripts are no longer supported, but found script.py")
@@ -367,8 +419,10 @@ def configs(path, **options):
 
 def builder(path, **options):
     assert options["revision"] == "c" * 40
+    is_stated = path != "nobody/plain_files"
     info = types.SimpleNamespace(
-        features=FEATURES, splits={"train": 1, "test": 1}, license="", citation="",
+        features=FEATURES if is_stated else None,
+        splits={"train": 1, "test": 1} if is_stated else None, license="", citation="",
         homepage="", description="Letters about films, for tests.")
     return types.SimpleNamespace(info=info)
 
@@ -376,6 +430,7 @@ def load_dataset(path, **options):
     return datasets.Dataset.from_list(ROWS, features=FEATURES)
 
 datasets.get_dataset_config_names = configs
+datasets.get_dataset_split_names = lambda path, name, *, revision: ["train"]
 datasets.load_dataset_builder = builder
 datasets.load_dataset = load_dataset
 huggingface_hub.HfApi = HfApi
@@ -402,8 +457,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def from_hub(checkout: Path, *arguments: str) -> Any:
-    import subprocess
-
     return subprocess.run(
         [sys.executable, "-c", _FAKE_HUB, "add-task", *arguments, "--yes"],
         cwd=checkout,
@@ -437,8 +490,6 @@ def test_a_hub_dataset_joins_the_checkout_with_a_golden_test(checkout: Path) -> 
     kept = checkout / "runs" / "samples" / "films" / "train.jsonl"
     assert len(kept.read_text("utf-8").splitlines()) == 20
 
-    import subprocess
-
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_task_specs.py",
          "-k", "films or left_over"],
@@ -447,6 +498,31 @@ def test_a_hub_dataset_joins_the_checkout_with_a_golden_test(checkout: Path) -> 
     )  # fmt: skip
     assert tested.returncode == 0, tested.stdout
     assert "5 passed" in tested.stdout, tested.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["nobody/plain_files"], [f"revision: {'c' * 40}", "splits: {train: train, validation:"]),
+        (
+            ["nobody/old", "--revision", "refs/convert/parquet"],
+            [
+                "config: plain",
+                "revision: refs/convert/parquet",
+                "splits: {train: train, validation:",
+            ],
+        ),
+    ],
+)
+def test_what_the_card_does_not_state_the_files_do(
+    checkout: Path, tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
+    settings = [*SETTINGS, "--set", "name=more_films", "--specs", str(tmp_path)]
+    done = from_hub(checkout, *arguments, *settings)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "more_films.yaml").read_text("utf-8")
+    for part in (*parts, "labels: [positive, negative]"):
+        assert part in text
 
 
 @pytest.mark.parametrize(

@@ -124,9 +124,16 @@ class _Session:
     specs: Path | None
     is_quiet: bool
     proposal: Proposal = field(init=False)
+    taken: Mapping[str, Path] = field(init=False)
 
     def __post_init__(self) -> None:
+        from muppet_zoo.add_task import check_place
+        from muppet_zoo.zoo import load_zoo
+
+        check_place(self.sample, self.specs)
         self.proposal = self._proposed(self.given)
+        folders = [self.specs] if self.specs is not None and self.specs.is_dir() else []
+        self.taken = {name: spec.path for name, spec in load_zoo(folders).tasks.items()}
 
     def _proposed(self, given: Mapping[str, Any]) -> Proposal:
         from muppet_zoo.proposals import propose
@@ -138,6 +145,21 @@ class _Session:
 
         folder = self.specs or Path("task_specs")
         return make_draft(self.sample, proposal, folder / f"{proposal.values['name']}.yaml")
+
+    def check_name(self) -> None:
+        """UsageError when another task has this name."""
+        from muppet_zoo.add_task import place_of
+        from muppet_zoo.errors import UsageError
+
+        name = self.proposal.values["name"]
+        other = self.taken.get(name)
+        if other is None or "head" not in self.proposal.values:
+            return
+        if (
+            other.resolve()
+            != place_of(self.sample, self.proposal.values, self.specs).spec.resolve()
+        ):
+            raise UsageError(f"a task '{name}' is already in {other}; set another name")
 
     # --- what is shown -----------------------------------------------------------------------
 
@@ -178,6 +200,7 @@ class _Session:
         if missing:
             listed = "".join(f"\n  --set {name}=…  {ask}" for name, ask in missing.items())
             raise UsageError(f"the rows do not tell these, so give them:{listed}")
+        self.check_name()
 
     def ask_missing(self) -> None:
         """Ask for each field that the rows do not tell."""
@@ -208,6 +231,7 @@ class _Session:
         from muppet_zoo.errors import UsageError
 
         if not text.strip():
+            self.check_name()
             return False
         name, equals, value = text.partition("=")
         if not equals:
@@ -312,20 +336,27 @@ class _Session:
             say("(no tokens: give --tokenizer to see them)\n")
 
     def _run_checks(self, spec: Path) -> int:
-        """`validate`, and `doctor` where there is one; the highest exit code."""
+        """`validate`, and where it finds nothing `doctor`, if there is one; the exit code."""
         from muppet_zoo.cli import cli
         from muppet_zoo.console import say
+        from muppet_zoo.errors import MissingExtraError
 
-        codes = []
+        code = 0
         context = click.get_current_context()
         for name, arguments in (
             ("validate", [str(spec)]),
             ("doctor", [spec.stem, *(["--specs", str(self.specs)] if self.specs else [])]),
         ):
             checker = cli.get_command(context, name)
-            if checker is None:
+            if checker is None or code != 0:
                 continue
             say(f"$ muppet-zoo {name} {' '.join(arguments)}")
-            result = checker.main(arguments, prog_name=f"muppet-zoo {name}", standalone_mode=False)
-            codes.append(result if isinstance(result, int) else 0)
-        return max(codes)
+            try:
+                result = checker.main(
+                    arguments, prog_name=f"muppet-zoo {name}", standalone_mode=False
+                )
+            except MissingExtraError as error:  # the spec is written, and right as far as is known
+                say(f"{name} did not run: {error}")
+                continue
+            code = result if isinstance(result, int) else 0
+        return code
