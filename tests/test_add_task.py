@@ -67,7 +67,7 @@ def files_in(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "parquet", "jsonl.gz", "csv.gz", "tsv.gz"])
-def test_a_file_becomes_a_task_that_builds(tmp_path: Path, kind: str) -> None:
+def test_a_file_becomes_a_task(tmp_path: Path, kind: str) -> None:
     write_table(tmp_path / f"letters.{kind}")
     done = muppet_zoo(
         "add-task", f"letters.{kind}", "--specs", "specs", "--yes", *SETTINGS, cwd=tmp_path
@@ -78,6 +78,8 @@ def test_a_file_becomes_a_task_that_builds(tmp_path: Path, kind: str) -> None:
     assert (spec.inputs.format, spec.head.type) == ("pair", "classification")
     assert spec.raw["head"]["labels"] == ["billing", "delivery", "technical"]
     assert spec.license == "unknown"
+    if kind not in ("csv.gz", "parquet"):
+        return  # one text and one binary kind show that what is written can be built
     tokenizer = str(ROOT / "task_specs" / "quickstart" / "tiny_encoder")
     done = muppet_zoo(
         "build", "letters", "--specs", "specs", "--tokenizer", tokenizer, "--out", "data", "--json",

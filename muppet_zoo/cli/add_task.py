@@ -128,12 +128,14 @@ class _Session:
 
     def __post_init__(self) -> None:
         from muppet_zoo.add_task import check_place
-        from muppet_zoo.zoo import load_zoo
+        from muppet_zoo.zoo import MIXTURE_FOLDER, find_files, spec_folders
 
         check_place(self.sample, self.specs)
         self.proposal = self._proposed(self.given)
-        folders = [self.specs] if self.specs is not None and self.specs.is_dir() else []
-        self.taken = {name: spec.path for name, spec in load_zoo(folders).tasks.items()}
+        own = [self.specs] if self.specs is not None and self.specs.is_dir() else []
+        # By their files' names, which are the tasks' own: a broken spec has a name, too.
+        files = find_files(spec_folders(own))
+        self.taken = {file.stem: file for file in files if file.parent.name != MIXTURE_FOLDER}
 
     def _proposed(self, given: Mapping[str, Any]) -> Proposal:
         from muppet_zoo.proposals import propose
