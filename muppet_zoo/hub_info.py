@@ -11,13 +11,21 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from muppet_zoo.errors import SourceError, UsageError, suggest
 from muppet_zoo.hub_rows import HubRows
 from muppet_zoo.row_files import Meter
 from muppet_zoo.rows import Columns
-from muppet_zoo.samples import MAX_READ_ROWS, OnProgress, Sample, report_progress, sample_rows
+from muppet_zoo.samples import (
+    MAX_READ_ROWS,
+    OnProgress,
+    Sample,
+    report_progress,
+    sample_rows,
+    usable_columns,
+)
 from muppet_zoo.spec import Source
 
 # The hub writes licences in small letters; these are the SPDX spellings of the most frequent ones.
@@ -124,12 +132,18 @@ def sample_hub(info: HubInfo, on_progress: OnProgress = lambda split, share: Non
     """The sample of a hub dataset, read as the build reads it.
 
     Raises:
-        SourceError: the hub cannot be reached, or the dataset names no splits.
+        SourceError: the hub cannot be reached.
     """
+    usable, unusable = usable_columns(info.columns)
     source = Source(
-        hub=info.hub, config=info.config, revision=info.revision, files={},
-        columns=info.columns, splits={}, root=None,  # type: ignore[arg-type]
-    )  # fmt: skip
+        hub=info.hub,
+        config=info.config,
+        revision=info.revision,
+        files={},
+        columns=usable,
+        splits={},
+        root=Path(),
+    )
     splits = {}
     for split in info.splits:
         meter = Meter()
@@ -137,13 +151,14 @@ def sample_hub(info: HubInfo, on_progress: OnProgress = lambda split, share: Non
         rows = (row for _, row in itertools.islice(numbered, MAX_READ_ROWS + 1))
         splits[split] = sample_rows(
             rows,
-            info.columns,
+            usable,
             partial(report_progress, on_progress, split, meter),
         )
     origin = {"hub": info.hub, "config": info.config, "revision": info.revision}
     return Sample(
         name=info.config or info.hub.rpartition("/")[2],
-        columns=info.columns,
+        columns=usable,
+        unusable=unusable,
         splits=splits,
         origin={key: value for key, value in origin.items() if value},
         label_names=info.label_names,

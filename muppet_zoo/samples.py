@@ -28,7 +28,8 @@ MAX_DISTINCT = 2000  # of values that are counted: as many as a head may have la
 MAX_LABEL_CHARS = 200
 MAX_INNER_COLUMNS = 50  # a mapping with more keys than this is data, not a record
 
-_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+# What a template can name; a spec may declare more, but nothing here proposes to copy columns.
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _LISTS = {"string": "strings", "integer": "integers", "number": "numbers"}
 
 Counts = Mapping[Any, int]
@@ -163,10 +164,13 @@ def _columns_of_files(paths: Iterable[Path]) -> tuple[Columns, tuple[str, ...]]:
     for outer in (name for name, count in inner.items() if count > MAX_INNER_COLUMNS):
         kinds = {column: of for column, of in kinds.items() if column.partition(".")[0] != outer}
         kinds[outer] = {"any"}
-    usable = {
-        c: _merged(of) for c, of in kinds.items() if all(map(_COLUMN.fullmatch, c.split(".")))
-    }
-    return usable, tuple(column for column in kinds if column not in usable)
+    return usable_columns({column: _merged(of) for column, of in kinds.items()})
+
+
+def usable_columns(columns: Columns) -> tuple[Columns, tuple[str, ...]]:
+    """The columns that a template can name, and the names of the others."""
+    usable = {name: kind for name, kind in columns.items() if _COLUMN.fullmatch(name)}
+    return usable, tuple(name for name in columns if name not in usable)
 
 
 def report_progress(on_progress: OnProgress, split: str, meter: Meter) -> None:

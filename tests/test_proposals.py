@@ -364,11 +364,11 @@ def test_nothing_to_go_by(sample_of: Any) -> None:
 
 def test_types_are_those_that_the_reader_gives(tmp_path: Any) -> None:
     path = tmp_path / "t.csv"
-    path.write_text("n,x,yes,mixed,empty,a b\n1,0.5,true,1,,u\n2,1,false,x,,v\n", "utf-8")
+    path.write_text("n,x,yes,mixed,empty,a b,c-d\n1,0.5,true,1,,u,7\n2,1,false,x,,v,8\n", "utf-8")
     sample = sample_files({"t": path})
     assert sample.columns == {
         "n": "integer", "x": "number", "yes": "boolean", "mixed": "string", "empty": "any",
     }  # fmt: skip
-    assert sample.unusable == ("a b",)
+    assert sample.unusable == ("a b", "c-d")
     (_, first), _ = read_rows(path, sample.columns)
     assert first == {"n": 1, "x": 0.5, "yes": True, "mixed": "1", "empty": ""}
