@@ -17,7 +17,7 @@ from muppet_zoo.yaml_reader import parse_scalar
 WIDTH = 100
 _ORDER = (
     *("spec_version", "name", "family", "description", "source", "rows", "inputs", "head"),
-    *("metrics", "on_bad_row", "license", "citation", "homepage", "languages"),
+    *("metrics", "on_bad_row", "license", "citation", "homepage", "lineage", "languages"),
 )
 _NOTE = "# Proposed by `muppet-zoo add-task`. Read it, and check its examples, before you trust it."
 
