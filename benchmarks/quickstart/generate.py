@@ -1,4 +1,4 @@
-"""Write the quickstart zoo's data and its tiny models' configurations, byte for byte the same every time.
+"""Write the quickstart zoo's data and its tiny models, byte for byte the same every time.
 
 The files it makes are committed, so nobody has to run it; it is here so that anyone can see where
 every row comes from, and change the world and make it anew:
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def generate(out: Path) -> None:
-    """Write `data/<task>/<split>.jsonl`, `tiny_encoder/` and `tiny_encoder_decoder/` under `out`."""
+    """Write `data/<task>/<split>.jsonl` and the folders of both tiny models under `out`."""
     world = make_world()
     words = set(world.words())
     for recipe in (*MIXTURE, HELD_OUT, *EXTRA):

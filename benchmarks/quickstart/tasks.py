@@ -21,7 +21,9 @@ from benchmarks.quickstart.world import (
 Row = dict[str, object]
 
 # What is to be predicted, in any of the tasks; never part of the input.
-TARGET_COLUMNS = frozenset({"label", "labels", "score", "answer", "answers", "starts", "tags", "summary"})
+TARGET_COLUMNS = frozenset(
+    {"label", "labels", "score", "answer", "answers", "starts", "tags", "summary"}
+)
 
 # Base form of the verb as written; who does it is always one of the people.
 _MODALS = ("will", "wants to", "likes to", "tried to")
