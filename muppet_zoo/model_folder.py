@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from muppet_zoo.errors import CheckpointError
+from muppet_zoo.errors import CheckpointError, UnknownNameError
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.heads import HEADS
 from muppet_zoo.manifests import decode
@@ -71,6 +71,7 @@ class HeadSlot:
     level: `sentence`, read from the pooled state, `token`, read from every token's state, or
         `vocabulary`, read by the output layer, which has no columns here.
     no_answer: the first token may be the answer, meaning that there is none.
+    shared_head: tasks with this name of a head, and the same head type, have the same columns.
     max_target_tokens: longest answer that is generated.
     """
 
@@ -82,6 +83,7 @@ class HeadSlot:
     labels: tuple[str, ...] = ()
     range: tuple[float, float] | None = None
     no_answer: bool = False
+    shared_head: str | None = None
     max_target_tokens: int | None = None
 
 
@@ -151,6 +153,7 @@ def lay_out(specs: Sequence[TaskSpec]) -> HeadLayout:
                 range=getattr(head, "range", None),
                 no_answer=getattr(head, "no_answer", False),
                 max_target_tokens=getattr(head, "max_target_tokens", None),
+                shared_head=head.shared_head,
             )
         )
     return HeadLayout(
@@ -158,6 +161,38 @@ def lay_out(specs: Sequence[TaskSpec]) -> HeadLayout:
         num_sentence_columns=widths[SENTENCE],
         num_token_columns=widths[TOKEN],
     )
+
+
+def with_slots_for(model: ModelFolder, specs: Sequence[TaskSpec]) -> HeadLayout:
+    """The model's layout with a slot for each of `specs` that it was not trained on.
+
+    Such a task is answered by a head that others trained and that its spec names as shared: so one
+    model scores a commonsense task it never saw, or the adversarial version of one that it did.
+
+    Raises:
+        UnknownNameError: no head of the model answers a task.
+        CheckpointError: a spec means other things by a head's columns than the model does.
+    """
+    trained = {slot.task: slot for slot in model.layout.slots}
+    shared = {
+        (slot.head, slot.shared_head): slot for slot in model.layout.slots if slot.shared_head
+    }
+    added = []
+    for spec, now in zip(specs, lay_out(specs).slots, strict=True):
+        before = trained.get(spec.name)
+        if before is None and now.shared_head is not None:
+            before = shared.get((now.head, now.shared_head))
+        if before is None:
+            raise UnknownNameError(f"head of {model.path}", spec.name, model.tasks)
+        for what in ("head", "labels", "range"):
+            if getattr(before, what) != getattr(now, what):
+                raise CheckpointError(
+                    f"task {spec.name}: {model.path} was trained with {what} "
+                    f"{getattr(before, what)}, its spec now has {getattr(now, what)}"
+                )
+        if spec.name not in trained:
+            added.append(replace(now, start=before.start))
+    return replace(model.layout, slots=(*model.layout.slots, *added))
 
 
 def write_layout(model: ModelFolder) -> None:

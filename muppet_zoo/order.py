@@ -45,7 +45,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 _WORD = 1 << 64
 
 # Keys for different uses must never coincide: the first number of each key path.
-_SLOTS, _ROWS, MICRO_BATCHES, SAMPLE = 1, 2, 3, 4
+_SLOTS, _ROWS, MICRO_BATCHES, SAMPLE, R3F_NOISE = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,15 @@ class Draws:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The endless stream of draws of a run. Equal fields give equal draws, on any machine."""
+    """The endless stream of draws of a run. Equal fields give equal draws, on any machine.
+
+    tasks_in_turn: within an epoch, one task after another; else they are shuffled together.
+    """
 
     seed: int
     task_sizes: tuple[int, ...]
     quotas: tuple[int, ...]
+    tasks_in_turn: bool = False
 
     def __post_init__(self) -> None:
         if len(self.task_sizes) != len(self.quotas):
@@ -84,7 +88,9 @@ class Order:
             raise ValueError(f"cannot draw {count} examples from position {start}")
         position = np.arange(start, start + count, dtype=np.uint64)
         epoch, place = np.divmod(position, np.uint64(self.epoch_size))
-        slot = permute(place, np.uint64(self.epoch_size), key(self.seed, _SLOTS, epoch))
+        slot = place
+        if not self.tasks_in_turn:
+            slot = permute(place, np.uint64(self.epoch_size), key(self.seed, _SLOTS, epoch))
         task = np.searchsorted(self._ends, slot, side="right")
         size, quota = self._sizes[task], self._quotas[task]
         drawn_before = epoch * quota + (slot - (self._ends[task] - quota))
@@ -140,6 +146,8 @@ def quotas(sizes: Sequence[int], rates: Rates) -> tuple[int, ...]:
     capped:       min(rows, cap), so that an epoch shrinks. Source: the same.
     explicit:     in proportion to the weights; an epoch has as many draws as there are rows.
 
+    "Rows" are those that count: of a member with a cap or weight, min(rows, cap) * weight.
+
     Raises ShardError for a task without rows, UsageError for rates that say too little.
     """
     empty = [number for number, size in enumerate(sizes) if size < 1]
@@ -152,7 +160,19 @@ def quotas(sizes: Sequence[int], rates: Rates) -> tuple[int, ...]:
         )
     if rates.scheme not in _SCHEMES:
         raise UnknownNameError("sampling scheme", rates.scheme, tuple(_SCHEMES))
-    return _SCHEMES[rates.scheme](tuple(sizes), rates)
+    return _SCHEMES[rates.scheme](_counted(sizes, rates), rates)
+
+
+def _counted(sizes: Sequence[int], rates: Rates) -> tuple[int, ...]:
+    """How many rows each task counts as, at least one."""
+    if not rates.members:
+        return tuple(sizes)
+    if len(rates.members) != len(sizes):
+        raise ValueError(f"{len(sizes)} sizes but {len(rates.members)} members")
+    return tuple(
+        max(1, round(min(size, member.cap or size) * member.weight))
+        for size, member in zip(sizes, rates.members, strict=True)
+    )
 
 
 def _feistel(values: U64, wide: U64, high: U64, keys: U64) -> U64:

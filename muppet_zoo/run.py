@@ -87,6 +87,17 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class R3F:
+    """Noise on the embeddings; see `muppet_zoo_torch.r3f`."""
+
+    weight: float
+    weight_by_head: Mapping[str, float]
+    noise: str
+    epsilon: float
+    spectral_norm: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeepSpeedSettings:
     """What only the DeepSpeed trainer reads."""
 
@@ -101,6 +112,8 @@ class Run:
     data: Path
     mixture: str | None
     task: str | None
+    targets: tuple[str, ...]
+    allow_trained_targets: bool
     seed: int
     trainer: str
     model: ModelSettings
@@ -108,6 +121,7 @@ class Run:
     batching: Batching
     optimizer: OptimizerSettings
     schedule: Schedule
+    r3f: R3F | None
     loss_scaling: str
     precision: str
     checkpointing: CheckpointSettings
@@ -146,6 +160,8 @@ def parse_run(data: Mapping[str, Any]) -> Run:
         data=Path(data["data"]),
         mixture=data.get("mixture"),
         task=data.get("task"),
+        targets=tuple(data["targets"]),
+        allow_trained_targets=data["allow_trained_targets"],
         seed=data["seed"],
         trainer=data["trainer"],
         model=_model_settings(data["model"]),
@@ -166,6 +182,7 @@ def parse_run(data: Mapping[str, Any]) -> Run:
             warmup=schedule["warmup"],
             decay=schedule["decay"],
         ),
+        r3f=R3F(**data["r3f"]) if data.get("r3f") is not None else None,
         loss_scaling=data["loss_scaling"],
         precision=data["precision"],
         checkpointing=CheckpointSettings(**data["checkpointing"]),

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from muppet_zoo.errors import SourceError, UsageError, suggest
 from muppet_zoo.file_tools import sha256_of, write_atomically
+from muppet_zoo.hub_lock import Lock
 from muppet_zoo.hub_rows import HubRows
 from muppet_zoo.row_files import SUFFIXES, Meter, NumberedRows, kind_of, read_rows
 from muppet_zoo.spec import Source, TaskSpec
@@ -96,30 +97,34 @@ def open_rows(
     mirror: Path | None = None,
     limit: int | None = None,
     digests: DigestCache | None = None,
+    lock: Lock | None = None,
 ) -> RowSource:
     """The rows of `role`, from the spec's files, else from `mirror` when given, else from the hub.
 
-    `limit` keeps the first so many of the role's rows. Nothing is read before `digest` or `rows`.
+    `limit` keeps the first so many of the role's rows. `lock` says which commit and files of the
+    hub are meant. Nothing is read before `digest` or `rows`.
 
     Raises:
         MissingSplitError: the mirror has no file for the split.
         SourceError: the files cannot be told apart or lie outside the spec's folder.
     """
     return RowSource(
-        place=_place(spec, role, mirror, digests or DigestCache(None)),
+        place=_place(spec, role, mirror, digests or DigestCache(None), lock),
         carving=Carving.of(spec.source, role),
         limit=limit,
     )
 
 
-def _place(spec: TaskSpec, role: str, mirror: Path | None, digests: DigestCache) -> SplitRows:
+def _place(
+    spec: TaskSpec, role: str, mirror: Path | None, digests: DigestCache, lock: Lock | None
+) -> SplitRows:
     source, split = spec.source, spec.source.splits[role].split
     if source.files:
         path = _spec_file(spec, split)
     elif mirror is not None:
         path = _mirror_file(mirror, spec.name, split)
     else:
-        return HubRows(source=source, split=split)
+        return HubRows(task=spec.name, source=source, split=split, lock=lock)
     return FileRows(path=path, columns=source.columns, digests=digests)
 
 

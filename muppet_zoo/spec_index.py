@@ -52,8 +52,11 @@ def _index_file(files: Iterable[Path]) -> Path:
     return user_cache_path("muppet-zoo") / f"specs-{name}.json"
 
 
-def stamp_of(files: Iterable[Path]) -> str | None:
-    """Which bytes these files hold now, and which code reads them; None when one is unreadable."""
+def stamp_of(files: Mapping[Path, str]) -> str | None:
+    """Which bytes these files hold now, in which namespaces, and which code reads them.
+
+    None when a file is unreadable.
+    """
     package = Path(str(resources.files("muppet_zoo")))
     own = sorted([*package.glob("*.py"), *package.glob("schemas/*.json")])
     digest = hashlib.sha256()
@@ -62,11 +65,12 @@ def stamp_of(files: Iterable[Path]) -> str | None:
             found = file.stat()
             times = f"{found.st_mtime_ns}\0{found.st_ctime_ns}"
             digest.update(f"{file}\0{found.st_size}\0{times}\n".encode())
-        for file in files:
+        for file, namespace in files.items():
             found = file.stat()
             if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
                 return None
-            digest.update(f"{file}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            digest.update(f"{file}\0{namespace}\0{content}\n".encode())
     except (OSError, UnicodeEncodeError):
         return None
     return digest.hexdigest()

@@ -89,8 +89,45 @@ def load_trainer(name: str) -> Trainer:
 
 
 def tasks_of(run: Run, zoo: Zoo) -> tuple[tuple[TaskSpec, ...], Rates]:
-    """The tasks that a run trains on, and their rates."""
+    """The tasks that a run trains on, and their rates.
+
+    Raises:
+        UnknownNameError: a task, mixture or target that the zoo has not.
+        UsageError: the run would train on its targets.
+    """
+    names: tuple[str, ...]
     if run.task is not None:
-        return (zoo.task(run.task),), Rates()
-    mixture = zoo.mixture(run.mixture or "")
-    return tuple(zoo.task(name) for name in mixture.tasks), mixture.rates
+        names, rates = (run.task,), Rates()
+    else:
+        mixture = zoo.mixture(run.mixture or "")
+        names, rates = mixture.tasks, mixture.rates
+    tasks = tuple(zoo.task(name) for name in names)
+    _check_targets(run, tasks, zoo)
+    return tasks, rates
+
+
+def _check_targets(run: Run, tasks: Sequence[TaskSpec], zoo: Zoo) -> None:
+    """Refuse to train on what the model will be judged on."""
+    targets: dict[str, TaskSpec] = {}
+    for name in run.targets:
+        inner = zoo.mixture(name).tasks if name in zoo.mixtures else (name,)
+        targets |= {task: zoo.task(task) for task in inner}
+    if run.allow_trained_targets:
+        return
+    by_data = {_dataset(spec): spec.name for spec in targets.values() if spec.source.hub}
+    seen = []
+    for spec in tasks:
+        if spec.name in targets:
+            seen.append(spec.name)
+        elif spec.source.hub and (other := by_data.get(_dataset(spec))):
+            seen.append(f"{spec.name} (the dataset of {other})")
+    if seen:
+        what = f"mixture '{run.mixture}'" if run.mixture else "task"
+        raise UsageError(
+            f"the {what} trains on targets of this run: {', '.join(seen)}. Leave them out (key "
+            f"`exclude` of a mixture), or set allow_trained_targets: true to train on them anyway"
+        )
+
+
+def _dataset(spec: TaskSpec) -> tuple[str | None, str | None]:
+    return spec.source.hub, spec.source.config

@@ -140,6 +140,9 @@ def _explain(error: SchemaError) -> Iterator[_Problem]:
     match error.validator:
         case "oneOf":
             yield from _explain_choice(error, path)
+        case "anyOf":
+            keys = [key for choice in error.validator_value for key in choice["required"]]
+            yield from _explain_either(error, path, keys)
         case "additionalProperties":
             for key in _unknown_keys(error):
                 message = f"unknown key '{key}'{allowed(key, _known_keys(error))}"
@@ -192,7 +195,7 @@ def _explain_choice(error: SchemaError, path: DataPath) -> Iterator[_Problem]:
 
 
 def _explain_either(error: SchemaError, path: DataPath, keys: list[str]) -> Iterator[_Problem]:
-    """Of these keys exactly one must be given."""
+    """Of these keys exactly one must be given, or, of an `anyOf`, at least one."""
     if not isinstance(error.instance, dict):
         return  # reported as of the wrong type
     given = [key for key in error.instance if key in keys]

@@ -1,22 +1,33 @@
 """The zoo: every spec and mixture that can be found, by name.
 
-Specs come from the ones shipped with the package, from installed task packs (entry-point group
-`muppet_zoo.task_packs`, each naming a folder) and from `--specs DIR`. All files are read before
-anything is used, and all their problems are reported together: a spec that cannot be parsed never
-just vanishes from the list.
+Specs come from the ones shipped with the package, from installed task packs and from `--specs DIR`.
+All files are read before anything is used, and all their problems are reported together: a spec
+that cannot be parsed never just vanishes from the list.
+
+A task pack is a package with an entry point in the group `muppet_zoo.task_packs` that names a
+folder. The entry point's name is its namespace: task `x` of pack `acme` is `acme.x` in the zoo, so
+that packs cannot clash with the shipped specs, and one installed later changes no run. A pack's
+mixtures name its own tasks, and then those of the zoo, without it.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from muppet_zoo.errors import Finding, SourceError, SpecError, UnknownNameError, UsageError, suggest
-from muppet_zoo.mixture import Mixture, build_mixture, parse_mixture
+from muppet_zoo.errors import Finding, SourceError, SpecError, UnknownNameError, UsageError
+from muppet_zoo.mixture import (
+    Mixture,
+    MixtureFile,
+    parse_mixture,
+    qualified,
+    resolve_mixtures,
+)
 from muppet_zoo.spec import TaskSpec, build_task_spec, parse_task_spec
 from muppet_zoo.spec_index import recall, remember, stamp_of
 from muppet_zoo.validation import schema_findings
@@ -25,9 +36,11 @@ from muppet_zoo.yaml_reader import Document, read_yaml
 PACKS = "muppet_zoo.task_packs"
 MIXTURE_FOLDER = "mixtures"
 
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
+
 _OWN = "; specs of your own are read with --specs DIR"
 
-Named = TypeVar("Named", TaskSpec, Mixture)
+Named = TypeVar("Named", TaskSpec, MixtureFile)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +59,29 @@ class Zoo:
         return self.tasks[name]
 
     def mixture(self, name: str) -> Mixture:
-        """The mixture of this name; UnknownNameError with near matches when there is none."""
+        """The mixture of this name; UnknownNameError with near matches when there is none.
+
+        `-` counts as `_`, as people write `muppet-encoder`.
+        """
+        name = name.replace("-", "_")
         if name not in self.mixtures:
             raise UnknownNameError("mixture", name, list(self.mixtures), _OWN)
         return self.mixtures[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecFolder:
+    """A folder of specs; `namespace` is the name of the task pack that brings it, else ""."""
+
+    path: Path
+    namespace: str = ""
 
 
 @dataclass(kw_only=True)
 class _Reading:
     documents: dict[Path, Document] = field(default_factory=dict)
     tasks: dict[str, TaskSpec] = field(default_factory=dict)
+    mixture_files: dict[str, MixtureFile] = field(default_factory=dict)
     mixtures: dict[str, Mixture] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -66,19 +92,39 @@ def shipped_specs() -> Path:
     return installed if installed.is_dir() else installed.parent.parent / "task_specs"
 
 
-def spec_folders(extra: Iterable[Path] = ()) -> list[Path]:
-    """Shipped specs, installed packs, then `extra`."""
-    return [shipped_specs(), *map(_pack_folder, metadata.entry_points(group=PACKS)), *extra]
+def spec_folders(extra: Iterable[Path] = ()) -> list[SpecFolder]:
+    """Shipped specs, installed packs, then `extra`.
+
+    Raises:
+        SourceError: a pack cannot be used.
+    """
+    packs = [_pack(point) for point in metadata.entry_points(group=PACKS)]
+    first: dict[str, SpecFolder] = {}
+    for pack in packs:
+        other = first.setdefault(pack.namespace, pack)
+        if other is not pack:
+            raise SourceError(
+                f"two installed task packs are named '{pack.namespace}': {other.path} and "
+                f"{pack.path}; uninstall one of them"
+            )
+    return [SpecFolder(path=shipped_specs()), *packs, *(SpecFolder(path=path) for path in extra)]
 
 
-def _pack_folder(point: metadata.EntryPoint) -> Path:
+def _pack(point: metadata.EntryPoint) -> SpecFolder:
+    if not _NAMESPACE.fullmatch(point.name):
+        raise SourceError(
+            f"the task pack '{point.name}' ({point.value}) needs a name of up to 64 small letters, "
+            f"digits and _"
+        )
     try:
         folder = Path(str(point.load()))
     except Exception as error:  # a pack is foreign code and may fail in any way
-        raise SourceError(f"the task pack '{point.value}' cannot be loaded: {error}") from error
+        raise SourceError(
+            f"the task pack '{point.name}' ({point.value}) cannot be loaded: {error}"
+        ) from error
     if not folder.is_dir():
-        raise SourceError(f"the task pack '{point.value}' names no folder: {folder}")
-    return folder
+        raise SourceError(f"the task pack '{point.name}' ({point.value}) names no folder: {folder}")
+    return SpecFolder(path=folder, namespace=point.name)
 
 
 def load_zoo(extra: Iterable[Path] = ()) -> Zoo:
@@ -86,29 +132,52 @@ def load_zoo(extra: Iterable[Path] = ()) -> Zoo:
 
     Raises:
         SpecError: with all findings of all files.
+        SourceError: an installed pack cannot be used.
     """
-    files = find_files(spec_folders(extra))
+    files = _files_in(spec_folders(extra))
     stamp = stamp_of(files)  # before they are read: a change meanwhile is read again next time
-    if (remembered := recall(files, stamp)) is not None:
-        return _zoo_of(remembered)
+    if (remembered := recall(list(files), stamp)) is not None:
+        return _zoo_of(remembered, files)
     reading = _read(files)
     if reading.findings:
         raise SpecError(reading.findings)
     data = {path: document.data for path, document in reading.documents.items()}
-    remember(files, stamp, data)
+    remember(list(files), stamp, data)
     return Zoo(tasks=reading.tasks, mixtures=reading.mixtures)
 
 
-def _zoo_of(checked: Mapping[Path, Any]) -> Zoo:
+def _files_in(folders: Iterable[SpecFolder]) -> dict[Path, str]:
+    """The files of all folders, each with its namespace."""
+    files: dict[Path, str] = {}
+    seen: set[Path] = set()
+    for folder in folders:
+        for file in find_files([folder.path]):
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                files[file] = folder.namespace
+    return files
+
+
+def _zoo_of(checked: Mapping[Path, Any], namespaces: Mapping[Path, str]) -> Zoo:
     """The zoo of files that were found right before."""
     documents = [Document(path=path, data=data) for path, data in checked.items()]
     documents = [document for document in documents if not is_run(document)]
-    specs = [build_task_spec(document) for document in documents if not is_mixture(document)]
-    mixtures = [build_mixture(document) for document in documents if is_mixture(document)]
-    return Zoo(
-        tasks={spec.name: spec for spec in specs},
-        mixtures={mixture.name: mixture for mixture in mixtures},
-    )
+    specs = [
+        _in_namespace(build_task_spec(document), namespaces[document.path])
+        for document in documents
+        if not is_mixture(document)
+    ]
+    tasks = {spec.name: spec for spec in specs}
+    files = [
+        MixtureFile(document=document, namespace=namespaces[document.path])
+        for document in documents
+        if is_mixture(document)
+    ]
+    return Zoo(tasks=tasks, mixtures=resolve_mixtures(files, tasks)[0])
+
+
+def _in_namespace(spec: TaskSpec, namespace: str) -> TaskSpec:
+    return replace(spec, name=qualified(spec.name, namespace)) if namespace else spec
 
 
 def validate_paths(paths: Sequence[Path]) -> tuple[int, list[Finding]]:
@@ -120,9 +189,16 @@ def validate_paths(paths: Sequence[Path]) -> tuple[int, list[Finding]]:
     files = find_files(paths)
     if not files:
         raise UsageError(f"no .yaml file in {', '.join(map(str, paths))}")
-    shipped = find_files(spec_folders())
-    others = [f for f in shipped if not any(_same(f, g) for g in files if f.name == g.name)]
-    findings = _read([*others, *files]).findings
+    zoo = _files_in(spec_folders())
+    others = {
+        file: namespace
+        for file, namespace in zoo.items()
+        if not any(_same(file, own) for own in files if file.name == own.name)
+    }
+    # A pack's own files keep their namespace, wherever they are named from.
+    known = {file.resolve(): namespace for file, namespace in zoo.items()}
+    own = {file: known.get(file.resolve(), "") for file in files}
+    findings = _read({**others, **own}).findings
     checked = set(files)
     return len(files), sorted({found for found in findings if found.path in checked})
 
@@ -161,28 +237,35 @@ def _files_below(folder: Path) -> Iterator[Path]:
                 yield Path(parent) / name
 
 
-def _read(files: Sequence[Path]) -> _Reading:
+def _read(files: Mapping[Path, str]) -> _Reading:
+    """Read and check files, each with its namespace."""
     reading = _Reading()
+    # Names of broken files are known too: that is one finding here, not one more in each mixture.
     known_tasks: set[str] = set()
-    for file in files:
+    known_mixtures: set[str] = set()
+    for file, namespace in files.items():
+        name = qualified(file.stem, namespace)
         try:
             document = reading.documents[file] = read_yaml(file)
             if is_run(document):
                 reading.findings += schema_findings(document, "run")
             elif is_mixture(document):
-                _add(reading.mixtures, parse_mixture(document), "mixture", document)
+                known_mixtures.add(name)
+                mixture = parse_mixture(document, namespace)
+                _add(reading.mixture_files, mixture, "mixture", document)
             else:
-                # Known also when broken: that is one finding here, not one more in each mixture.
-                known_tasks.add(file.stem)
-                _add(reading.tasks, parse_task_spec(document), "task", document)
+                known_tasks.add(name)
+                spec = _in_namespace(parse_task_spec(document), namespace)
+                _add(reading.tasks, spec, "task", document)
         except SpecError as error:
             reading.findings += error.findings
             if file not in reading.documents:
-                known_tasks.add(file.stem)
-    for document in reading.documents.values():
-        if is_mixture(document):
-            reading.findings += _member_findings(document, known_tasks)
-    reading.findings += _shared_head_findings(reading)
+                known_tasks.add(name)
+                known_mixtures.add(name)
+    reading.mixtures, findings = resolve_mixtures(
+        reading.mixture_files.values(), known_tasks, known_mixtures
+    )
+    reading.findings += [*findings, *_shared_head_findings(reading)]
     return reading
 
 
@@ -201,14 +284,6 @@ def _add(known: dict[str, Named], new: Named, kind: str, document: Document) -> 
     if other is not new:
         message = f"a {kind} '{new.name}' already exists in {other.path}; names are unique"
         raise SpecError([document.finding(("name",), message)])
-
-
-def _member_findings(document: Document, known: set[str]) -> Iterator[Finding]:
-    tasks = document.data.get("tasks")
-    for i, task in enumerate(tasks if isinstance(tasks, list) else []):
-        if isinstance(task, str) and task not in known:
-            message = f"no task is named '{task}'{suggest(task, known)}"
-            yield document.finding(("tasks", i), message)
 
 
 def _shared_head_findings(reading: _Reading) -> Iterator[Finding]:

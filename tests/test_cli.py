@@ -51,29 +51,45 @@ def test_list_shows_every_task_on_one_line() -> None:
 def test_list_of_a_mixture_and_of_a_family() -> None:
     tasks = load_zoo().mixture("real_mini").tasks
     done = muppet_zoo("list", "--mixture", "real_mini", "--json")
-    assert [row["task"] for row in json.loads(done.stdout)] == list(tasks)
+    assert [row["task"] for row in json.loads(done.stdout)["tasks"]] == list(tasks)
     done = muppet_zoo("list", "--mixture", "real_mini", "--family", "similarity")
     assert done.stdout.splitlines()[0] == "1 task of mixture real_mini"
 
 
 def test_list_as_json() -> None:
-    rows = {row["task"]: row for row in json.loads(muppet_zoo("list", "--json").stdout)}
+    rows = {row["task"]: row for row in json.loads(muppet_zoo("list", "--json").stdout)["tasks"]}
     assert rows["sst2"] == {
         "task": "sst2",
         "family": "sentiment",
         "format": "single",
         "head": "classification",
         "labels": 2,
+        "train_rows": 67349,
         "metrics": ["accuracy"],
         "source": "nyu-mll/glue",
         "license": rows["sst2"]["license"],
+        "citation": rows["sst2"]["citation"],
     }
+    assert all(row["license"] and row["citation"] for row in rows.values())
+
+
+def test_list_adds_up_the_kinds_of_a_mixture() -> None:
+    listed = json.loads(muppet_zoo("list", "--mixture", "muppet", "--json").stdout)
+    kinds = {row["kind"]: (row["tasks"], row["train_rows"]) for row in listed["kinds"]}
+    assert [tasks for tasks, _ in kinds.values()] == [25, 14, 6, 5]
+    assert kinds["reading comprehension"][1] == sum(
+        row["train_rows"] for row in listed["tasks"] if row["head"] == "span"
+    )
+    assert all(row["uncounted"] == [] for row in listed["kinds"])
+    # Tasks whose size nobody stated are named, not counted as empty without a word.
+    listed = json.loads(muppet_zoo("list", "--mixture", "quickstart", "--json").stdout)
+    assert sum(len(row["uncounted"]) for row in listed["kinds"]) == 14
 
 
 def test_list_with_a_folder_of_the_users(tmp_path: Path) -> None:
     write_spec(tmp_path, "mine")
     done = muppet_zoo("list", "--specs", str(tmp_path), "--family", "paraphrase", "--json")
-    assert "mine" in [row["task"] for row in json.loads(done.stdout)]
+    assert "mine" in [row["task"] for row in json.loads(done.stdout)["tasks"]]
     done = muppet_zoo("show", "mine", "--specs", str(tmp_path), "--json")
     assert json.loads(done.stdout)["source"]["hub"] == "example/pairs"
 
@@ -167,11 +183,13 @@ def on_terminal(
     *arguments: str, columns: int, env: dict[str, str] | None = None
 ) -> tuple[str, int]:
     """Raw output and exit code of the command in a real terminal."""
+    # The terminal's width counts, not what the suite's own may have exported.
+    inherited = {k: v for k, v in child_env().items() if k not in ("COLUMNS", "LINES")}
     child = pexpect.spawn(
         sys.executable,
         ["-m", "muppet_zoo", *arguments],
         cwd=ROOT,
-        env={**child_env(env), "TERM": "xterm-256color"},
+        env={**inherited, **(env or {}), "TERM": "xterm-256color"},
         dimensions=(24, columns),
         encoding="utf-8",
         timeout=60,

@@ -1,8 +1,8 @@
 """The shipped specs against the columns, splits and labels that the hub states for each dataset.
 
-The statements are committed as `facts/hub_facts.json`, so these tests need no download. Where the
-snapshot of the hub's metadata that they come from lies beside the checkout, the committed facts are
-held against it, and a spec that has none yet is held against the snapshot itself.
+The statements are committed as `task_specs/hub_facts.json`, so these tests need no download. Where
+the snapshot of the hub's metadata that they come from lies beside the checkout, the committed facts
+are held against it, and a spec that has none yet is held against the snapshot itself.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from facts.collect import Facts, committed, facts_in, key_of
+from facts.collect import facts_in
 
+from muppet_zoo.hub_facts import Facts, key_of, read_facts
 from muppet_zoo.zoo import load_zoo
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 SNAPSHOT = Path(__file__).parents[1].parent / "shared" / "hub_schemas"
 
-COMMITTED = committed()
+COMMITTED = read_facts()
 HUB_TASKS = {name: spec for name, spec in load_zoo().tasks.items() if spec.source.hub}
 
 

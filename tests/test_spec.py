@@ -19,7 +19,6 @@ from muppet_zoo.formats import FORMATS, MultipleChoice, Pair
 from muppet_zoo.heads import HEADS, Classification, Generation, Regression, Span
 from muppet_zoo.heads import MultipleChoice as MultipleChoiceHead
 from muppet_zoo.metrics import METRICS
-from muppet_zoo.mixture import Rates, parse_mixture
 from muppet_zoo.row_operations import OPERATIONS, Explode, Join, Pick
 from muppet_zoo.rows import Template
 from muppet_zoo.spec import Split, parse_task_spec
@@ -461,84 +460,6 @@ def test_a_damaged_spec_is_valid_or_explained(
         path.write_text(json.dumps(data), encoding="utf-8")
         _, findings = validate_paths([path])  # raises nothing
         assert all(finding.message and finding.line == 1 for finding in findings), data
-
-
-# --- mixtures --------------------------------------------------------------------------------
-
-MIXTURE = "mixture_version: 1\nname: some\ndescription: An invented one.\ntasks: [a, b]\n"
-
-
-@pytest.mark.parametrize(
-    ("rates", "record"),
-    [
-        ("", Rates(scheme="natural")),
-        ("rates: {scheme: natural}", Rates(scheme="natural")),
-        (
-            "rates: {scheme: temperature, temperature: 2}",
-            Rates(scheme="temperature", temperature=2),
-        ),
-        ("rates: {scheme: capped, cap: 10}", Rates(scheme="capped", cap=10)),
-        (
-            "rates: {scheme: explicit, weights: {b: 1, a: 0.5}}",
-            Rates(scheme="explicit", weights=(0.5, 1.0)),
-        ),
-    ],
-)
-def test_a_mixture_becomes_a_record(rates: str, record: Rates, tmp_path: Path) -> None:
-    path = tmp_path / "some.yaml"
-    path.write_text(MIXTURE + rates)
-    mixture = parse_mixture(read_yaml(path))
-    assert (mixture.name, mixture.tasks, mixture.rates) == ("some", ("a", "b"), record)
-
-
-@pytest.mark.parametrize(
-    ("rates", "findings"),
-    [
-        (
-            "rates: {scheme: even}",
-            [("rates.scheme", 'found "even"; allowed: natural, temperature, capped, explicit')],
-        ),
-        (
-            "rates: {scheme: natural, temperature: 2}",
-            [("rates.temperature", "unknown key 'temperature'; allowed: scheme")],
-        ),
-        (
-            "rates: {scheme: temperature, temperature: 0.5}",
-            [("rates.temperature", "found 0.5, at least 1 is expected")],
-        ),
-        (
-            "rates: {scheme: explicit, weights: {a: 1, b: 0}}",
-            [("rates.weights.b", "found 0, more than 0 is expected")],
-        ),
-        (
-            "rates: {scheme: explicit, weights: {a: 1, c: 1}}",
-            [
-                ("rates.weights", "no weight is given for b; explicit rates name every task"),
-                ("rates.weights.c", "'c' is not one of this mixture's tasks; allowed: a, b"),
-            ],
-        ),
-    ],
-)
-def test_rates_that_do_not_hold(
-    rates: str, findings: list[tuple[str, str]], tmp_path: Path
-) -> None:
-    path = tmp_path / "some.yaml"
-    path.write_text(MIXTURE + rates)
-    with pytest.raises(SpecError) as caught:
-        parse_mixture(read_yaml(path))
-    assert [(f.field, f.message) for f in caught.value.findings] == findings
-
-
-def test_all_findings_of_a_mixture_together(tmp_path: Path) -> None:
-    path = tmp_path / "other.yaml"
-    path.write_text(
-        MIXTURE.replace("version: 1", "version: 2") + "rates: {scheme: capped, cap: 0}\n"
-    )
-    with pytest.raises(SpecError) as caught:
-        parse_mixture(read_yaml(path))
-    assert [finding.field for finding in caught.value.findings] == [
-        "mixture_version", "name", "rates.cap"
-    ]  # fmt: skip
 
 
 def test_write_spec_changes_what_is_there(tmp_path: Path) -> None:

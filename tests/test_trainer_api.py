@@ -7,15 +7,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from muppet_zoo.errors import MissingExtraError, UnknownNameError, UsageError
 from muppet_zoo.mixture import Rates
 from muppet_zoo.results import TaskReport
-from muppet_zoo.run import read_run
+from muppet_zoo.run import Run, read_run
 from muppet_zoo.trainer_api import (
     EvalRequest,
     Trainer,
@@ -152,6 +154,45 @@ def test_the_tasks_of_a_run(tmp_path: Path) -> None:
         tasks_of(read_run(tmp_path / "run.yaml", ["task=qs_topics"]), zoo)
     with pytest.raises(UnknownNameError, match="no mixture is named 'quikstart'"):
         tasks_of(read_run(tmp_path / "run.yaml", ["mixture=quikstart"]), zoo)
+
+
+def run_on(folder: Path, mixture: str, **changes: Any) -> Run:
+    data = {
+        "run_version": 1,
+        "data": "data",
+        "mixture": mixture,
+        "model": {"encoder": "encoder"},
+        "schedule": {"steps": 1},
+        **changes,
+    }
+    path = folder / "run.yaml"
+    path.write_text(json.dumps(data))
+    return read_run(path)
+
+
+def test_a_run_on_its_own_targets_is_refused(tmp_path: Path) -> None:
+    zoo = load_zoo()
+    for targets, named in ((["sst2"], "sst2"), (["glue"], "cola, sst2, mrpc, qqp, mnli")):
+        run = run_on(tmp_path, "muppet_encoder", targets=targets)
+        with pytest.raises(UsageError, match=rf"trains on targets of this run: {named}.*exclude"):
+            tasks_of(run, zoo)
+        told = run_on(tmp_path, "muppet_encoder", targets=targets, allow_trained_targets=True)
+        assert len(tasks_of(told, zoo)[0]) == 45
+    assert len(tasks_of(run_on(tmp_path, "muppet_encoder", targets=["unseen"]), zoo)[0]) == 45
+
+
+def test_the_dataset_of_a_target_is_one_under_any_name(tmp_path: Path) -> None:
+    zoo = load_zoo()
+    spec = zoo.task("sst2")
+    zoo.tasks["my_sentiment"] = replace(spec, name="my_sentiment")
+    run = run_on(tmp_path, "glue", targets=["my_sentiment"])
+    with pytest.raises(UsageError, match=r"sst2 \(the dataset of my_sentiment\)"):
+        tasks_of(run, zoo)
+
+
+def test_a_target_nobody_knows_is_a_wrong_request(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'sst2'"):
+        tasks_of(run_on(tmp_path, "glue", targets=["sst22"]), load_zoo())
 
 
 def test_any_object_with_both_methods_is_a_trainer() -> None:

@@ -20,7 +20,13 @@ from muppet_zoo.zoo import find_files, load_zoo, validate_paths
 
 TESTS = Path(__file__).parent
 BROKEN = TESTS / "broken_specs"
-VALID = {"again/twice.yaml", "shared_head_a.yaml", "twice.yaml", "unquoted_no.yaml"}
+VALID = {
+    "again/twice.yaml",
+    "mixtures/nests_back.yaml",
+    "shared_head_a.yaml",
+    "twice.yaml",
+    "unquoted_no.yaml",
+}
 
 EXPECTED = r"""
 alias_bomb.yaml:3:15: level_1[0]: the alias *l0 (and 62 more below); anchors and aliases are not allowed, write it out
@@ -64,8 +70,12 @@ list_at_top.yaml:2:1: the file holds a list; a mapping of `key: value` is expect
 metric_does_not_suit.yaml:13:20: metrics[1]: matthews_correlation does not score a regression head; allowed: pearson, spearman
 missing_argument.yaml:12:5: rows[0].into: the key 'into' is missing
 mixtures/cap_missing.yaml:6:8: rates.cap: the key 'cap' is missing
+mixtures/excludes_nothing.yaml:6:17: exclude[1]: 'rtee' is not one of this mixture's tasks; did you mean 'rte'?
 mixtures/member_missing.yaml:5:22: tasks[1]: no task is named 'shared_hed_a'; did you mean 'shared_head_a' or 'shared_head_b'?
 mixtures/member_twice.yaml:5:37: tasks[2]: "unquoted_no" is listed twice
+mixtures/names_a_mixture.yaml:5:22: tasks[1]: 'glue' is a mixture; name it under `mixtures`
+mixtures/nested_missing.yaml:5:18: mixtures[1]: no mixture is named 'muppet_encodr'; did you mean 'muppet_encoder' or 'muppet'?
+mixtures/nests_itself.yaml:5:12: mixtures[0]: a mixture cannot hold itself: nests_back -> nests_itself -> nests_back
 mixtures/weights_extra.yaml:6:53: rates.weights.shared_head_a: 'shared_head_a' is not one of this mixture's tasks; allowed: unquoted_no
 mixtures/weights_missing.yaml:6:36: rates.weights: no weight is given for shared_head_a; explicit rates name every task
 no_revision.yaml:7:3: source.hub: 'hub' needs 'revision', which is missing

@@ -12,7 +12,7 @@ from helpers import write_spec
 from muppet_zoo import zoo as zoo_module
 from muppet_zoo.errors import SourceError, SpecError, UnknownNameError, UsageError
 from muppet_zoo.heads import HEADS
-from muppet_zoo.zoo import find_files, load_zoo, shipped_specs, spec_folders, validate_paths
+from muppet_zoo.zoo import find_files, load_zoo, shipped_specs, validate_paths
 
 MIXTURE = "mixture_version: 1\nname: {}\ndescription: An invented one.\ntasks: [{}]\n"
 
@@ -66,14 +66,6 @@ def test_a_mixture_and_a_task_may_have_one_name(tmp_path: Path) -> None:
     write_spec(tmp_path, "mine")
     write_mixture(tmp_path / "mixtures", "mine", "mine")
     assert load_zoo([tmp_path]).mixture("mine").tasks == ("mine",)
-
-
-def test_a_mixture_is_no_member_of_a_mixture(tmp_path: Path) -> None:
-    write_mixture(tmp_path, "one", "sst2")
-    write_mixture(tmp_path, "two", "sst2, one")
-    with pytest.raises(SpecError) as caught:
-        load_zoo([tmp_path])
-    assert [message.partition(";")[0] for message in messages(caught)] == ["no task is named 'one'"]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +158,8 @@ class Pack:
 
     value = "pack:FOLDER"
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: Any, name: str = "acme") -> None:
+        self.name = name
         self._folder = folder
 
     def load(self) -> Any:
@@ -175,30 +168,79 @@ class Pack:
         return self._folder
 
 
-def install(monkeypatch: pytest.MonkeyPatch, folder: Any) -> None:
+def install(monkeypatch: pytest.MonkeyPatch, *packs: Pack) -> None:
     def entry_points(group: str) -> list[Pack]:
         assert group == "muppet_zoo.task_packs"
-        return [Pack(folder)]
+        return list(packs)
 
     monkeypatch.setattr(zoo_module.metadata, "entry_points", entry_points)
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_installed_packs_join_the_zoo(
+def test_installed_packs_join_the_zoo_under_their_name(
     kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_spec(tmp_path, "packed")
-    install(monkeypatch, kind(tmp_path))
-    assert spec_folders() == [shipped_specs(), tmp_path]
-    assert "packed" in load_zoo().tasks
+    write_spec(tmp_path, "sst2")  # no clash: the zoo's is another one
+    write_mixture(tmp_path / "mixtures", "both", "packed, sst2, cola")
+    install(monkeypatch, Pack(kind(tmp_path)))
+    for _ in range(2):  # read, then remembered
+        zoo = load_zoo()
+        assert zoo.task("acme.packed").path == tmp_path / "packed.yaml"
+        assert zoo.task("acme.sst2").description != zoo.task("sst2").description
+        assert "packed" not in zoo.tasks
+        assert zoo.mixture("acme.both").tasks == ("acme.packed", "acme.sst2", "cola")
+    with pytest.raises(UnknownNameError, match=r"did you mean 'acme\.packed'"):
+        zoo.task("packed")
+    # Its own files can be checked where they lie, also while the pack is installed.
+    assert validate_paths([tmp_path]) == (3, [])
+
+
+def test_a_pack_that_is_renamed_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_spec(tmp_path, "packed")
+    for name in ("acme", "other"):
+        install(monkeypatch, Pack(tmp_path, name))
+        assert f"{name}.packed" in load_zoo().tasks
+
+
+def test_two_packs_of_one_name_clash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    install(monkeypatch, Pack(tmp_path / "a"), Pack(tmp_path / "b"))
+    with pytest.raises(
+        SourceError, match=r"two installed task packs are named 'acme': .*uninstall"
+    ):
+        load_zoo()
+
+
+def test_a_name_clash_within_a_pack_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_spec(tmp_path / folder, "packed")
+    install(monkeypatch, Pack(tmp_path))
+    with pytest.raises(SpecError) as caught:
+        load_zoo()
+    assert [m.partition(" in ")[0] for m in messages(caught)] == [
+        "a task 'acme.packed' already exists"
+    ]
 
 
 def test_a_broken_pack_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, ImportError("no module named pack"))
+    install(monkeypatch, Pack(ImportError("no module named pack")))
     with pytest.raises(
-        SourceError, match=r"^the task pack 'pack:FOLDER' cannot be loaded: no module named pack$"
+        SourceError,
+        match=r"^the task pack 'acme' \(pack:FOLDER\) cannot be loaded: no module named pack$",
     ):
         load_zoo()
-    install(monkeypatch, tmp_path / "nothing")
-    with pytest.raises(SourceError, match="the task pack 'pack:FOLDER' names no folder: "):
+    install(monkeypatch, Pack(tmp_path / "nothing"))
+    with pytest.raises(SourceError, match=r"'acme' \(pack:FOLDER\) names no folder: "):
+        load_zoo()
+    install(monkeypatch, Pack(tmp_path, "Acme-tasks"))
+    with pytest.raises(
+        SourceError, match=r"'Acme-tasks' .* needs a name of up to 64 small letters"
+    ):
         load_zoo()

@@ -25,6 +25,7 @@ from muppet_zoo.cli.options import json_option, specs_option
     metavar="NAME",
     help="Task to score; may be given more than once. All of the model's without it.",
 )
+@click.option("--mixture", metavar="NAME", help="Score the tasks of this mixture, such as glue.")
 @click.option("--split", default="validation", show_default=True, help="Role of the split.")
 @click.option(
     "--max-examples", type=click.IntRange(min=1), help="Score a random sample, the same every time."
@@ -36,6 +37,7 @@ def command(  # one parameter per option of the command line
     checkpoint: Path,
     data: Path,
     names: tuple[str, ...],
+    mixture: str | None,
     split: str,
     max_examples: int | None,
     trainer: str,
@@ -44,7 +46,8 @@ def command(  # one parameter per option of the command line
 ) -> None:
     """Score a trained model on built tasks.
 
-    CHECKPOINT is what `train --out` wrote, its model folder, or one of its checkpoints.
+    CHECKPOINT is what `train --out` wrote, its model folder, or one of its checkpoints. A task that
+    it was not trained on can be scored where it shares a head with one that it was.
     """
     from muppet_zoo.console import print_json, print_table
     from muppet_zoo.model_folder import find_model
@@ -54,6 +57,7 @@ def command(  # one parameter per option of the command line
 
     zoo = load_zoo(spec_dirs)
     model = find_model(checkpoint)
+    names = (*names, *(zoo.mixture(mixture).tasks if mixture is not None else ()))
     reports = load_trainer(trainer).evaluate(
         EvalRequest(
             checkpoint=model.path,

@@ -16,3 +16,11 @@ specs_option = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+lock_option = click.option(
+    "--lock",
+    "lock_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The lock of all tasks; without it, zoo.lock in the folder of the zoo that has the spec.",
+)

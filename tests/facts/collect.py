@@ -17,22 +17,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from muppet_zoo.hub_facts import FILE_NAME, Facts, key_of, read_facts
 from muppet_zoo.spec import TaskSpec
-from muppet_zoo.zoo import load_zoo
+from muppet_zoo.zoo import load_zoo, shipped_specs
 
-FACTS = Path(__file__).with_name("hub_facts.json")
+FACTS = shipped_specs() / FILE_NAME
 
 KINDS = {"string": "string", "int": "integer", "float": "number", "bool": "boolean"}
 # Datasets whose name changed when the hub moved them under their owners.
 FORMER_NAMES = {"PubMedQA": "pubmed_qa"}
-
-Facts = dict[str, Any]  # {"columns": {path: type}, "labels": {path: names}, "rows": {split: count}}
-
-
-def key_of(spec: TaskSpec) -> str:
-    """Dataset and configuration, which is what facts are stated of."""
-    source = spec.source
-    return f"{source.hub}:{source.config}" if source.config is not None else str(source.hub)
 
 
 def facts_in(folder: Path, spec: TaskSpec) -> Facts | None:
@@ -82,16 +75,9 @@ def _kind_of(feature: Any) -> tuple[str, list[str]]:
     return KINDS.get(str(feature).rstrip("0123456789"), "any"), []  # int32 and int64 are both int
 
 
-def committed() -> dict[str, Facts | None]:
-    """The facts that are part of the project, by `key_of`."""
-    if not FACTS.is_file():
-        return {}
-    return dict(json.loads(FACTS.read_text(encoding="utf-8")))
-
-
 def collect(folder: Path) -> dict[str, Facts | None]:
     """The facts of every hub dataset that a shipped spec reads, sorted by key."""
-    known = committed()
+    known = read_facts()
     specs = [spec for spec in load_zoo().tasks.values() if spec.source.hub]
     found = {key_of(spec): facts_in(folder, spec) or known.get(key_of(spec)) for spec in specs}
     return dict(sorted(found.items()))

@@ -23,6 +23,7 @@ from muppet_zoo.batches import sample_examples
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import CheckpointError, ShardError, UnknownNameError, UsageError
+from muppet_zoo.manifests import MANIFEST_NAME
 from muppet_zoo.metrics import score_all
 from muppet_zoo.mixture import Rates
 from muppet_zoo.model_folder import LAYOUT_FILE, HeadSlot, find_model
@@ -268,6 +269,37 @@ def test_reports_say_what_was_scored(
         assert report.checkpoint == str(trained / "model")
         assert report.fingerprint == fingerprint
         assert report.headline in report.scores
+
+
+# --- tasks the model was not trained on --------------------------------------------------------
+
+
+def test_a_task_of_a_shared_head_is_scored_without_training(
+    zoo: Zoo, quickstart_data: Path, request_for: Callable[..., EvalRequest], tmp_path: Path
+) -> None:
+    """Under another name, the rows of a trained task get the very scores of that task."""
+    names = ("qs_fitting_thing", "qs_find_thing")  # the shared heads of options and of spans
+    for name in names:
+        folder = tmp_path / f"new_{name}"
+        shutil.copytree(quickstart_data / name, folder)
+        manifest = folder / "validation" / MANIFEST_NAME
+        text = manifest.read_text().replace(f'"task": "{name}"', f'"task": "new_{name}"')
+        manifest.write_text(text)
+    known = [zoo.task(name) for name in names]
+    new = [replace(spec, name=f"new_{spec.name}") for spec in known]
+    before = TorchTrainer().evaluate(request_for(known))
+    after = TorchTrainer().evaluate(request_for(new, data=tmp_path))
+    assert [report.task for report in after] == [spec.name for spec in new]
+    assert [report.scores for report in after] == [report.scores for report in before]
+
+
+def test_a_head_of_its_own_answers_no_other_task(
+    zoo: Zoo, request_for: Callable[..., EvalRequest]
+) -> None:
+    spec = zoo.task("qs_topic")
+    head = replace(spec.head, shared_head="topics")
+    with pytest.raises(UnknownNameError, match=r"no head of .* is named 'another'"):
+        TorchTrainer().evaluate(request_for([replace(spec, name="another", head=head)]))
 
 
 # --- what is refused -------------------------------------------------------------------------

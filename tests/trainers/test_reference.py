@@ -2,13 +2,16 @@
 
 The reference runs every sequence alone, unpadded, through the library's own forward pass, gives
 every head its own map, takes each example's loss from PyTorch, divides it by the log of its
-outcomes, adds all up and divides once. It knows nothing of micro-batches, fused maps or masks.
+outcomes, adds all up and divides once. It knows nothing of micro-batches, fused maps or masks. With
+R3F it runs the clean and the noised sequence apart and takes the divergences from PyTorch's
+distributions; only the noise itself is ours.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ from muppet_zoo_torch.batch import TensorBatch, TensorRows, to_tensors
 from muppet_zoo_torch.evaluate import pad_id
 from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.plan import Plan, make_plan
+from muppet_zoo_torch.r3f import noise, noise_keys
 from muppet_zoo_torch.trainer import make_model
 from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, kl_divergence
 from torch.nn import functional as F
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
@@ -28,13 +33,16 @@ from muppet_zoo.batches import MicroBatchPlan, StepPlan
 from muppet_zoo.collate import collate
 from muppet_zoo.heads import HEADS
 from muppet_zoo.model_folder import HeadLayout, HeadSlot
+from muppet_zoo.order import R3F_NOISE, key
 from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit
+from muppet_zoo.task_data import Columns
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo
 
 MakeRun = Callable[..., Run]
 CPU = torch.device("cpu")
+SEED, STEP = 3, 11  # of the noise
 
 
 def plan_of(run: Run, specs: Path, out: Path) -> Plan:
@@ -49,15 +57,20 @@ def gradients(model: MultiTaskModel) -> dict[str, Tensor]:
 
 
 def micro_batched(model: MultiTaskModel, plan: Plan, step: StepPlan, parts: int) -> None:
-    """Backward passes as the loop does them, each planned micro-batch cut into `parts`."""
-    for whole in step.micro_batches:
-        for rows in np.array_split(np.arange(len(whole.rows)), parts):
-            if not len(rows):
+    """The step as the loop does it: micro-batches, cut into `parts`, summed."""
+    for micro_batch in step.micro_batches:
+        for part in np.array_split(np.arange(len(micro_batch.rows)), parts):
+            if not len(part):
                 continue
-            part = MicroBatchPlan(
-                tasks=whole.tasks[rows], rows=whole.rows[rows], lengths=whole.lengths[rows]
+            piece = MicroBatchPlan(
+                tasks=micro_batch.tasks[part],
+                rows=micro_batch.rows[part],
+                lengths=micro_batch.lengths[part],
             )
-            batch = to_tensors(collate(part, plan.train, pad_id(model)), CPU)
+            collated = collate(piece, plan.train, pad_id(model))
+            batch = to_tensors(collated, CPU)
+            if model.r3f is not None:
+                batch = replace(batch, noise_keys=noise_keys(collated, SEED, STEP))
             losses, _ = model(batch)
             (losses.sum() / step.num_examples).backward()
 
@@ -73,18 +86,70 @@ def naive(model: MultiTaskModel, plan: Plan, step: StepPlan) -> None:
 
 def naive_loss(model: MultiTaskModel, plan: Plan, task: int, data: BuiltSplit, row: int) -> Tensor:
     slot, columns = plan.layout.slots[task], data.take(np.array([row]))
-    target: Any = columns.target[0]
+    logits = naive_logits(model, plan, task, columns, None)
+    loss = naive_head_loss(model, slot, logits, columns.target[0])
+    if model.r3f is None or slot.head == "regression":
+        return loss
+    keys = [
+        key(SEED, R3F_NOISE, *(np.array([n], dtype=np.uint64) for n in (STEP, task, row, option)))
+        for option in range(len(columns.sequences))
+    ]
+    noise_of = [torch.from_numpy(k.view(np.int64)) for k in keys]
+    noised = naive_logits(model, plan, task, columns, noise_of)
+    pairs = zip(
+        naive_distributions(slot, logits, columns.target[0]),
+        naive_distributions(slot, noised, columns.target[0]),
+        strict=True,
+    )
+    divergences = [kl_divergence(p, q) + kl_divergence(q, p) for p, q in pairs]
+    return loss + model.r3f.weight * torch.stack(divergences).mean()
+
+
+def naive_logits(
+    model: MultiTaskModel, plan: Plan, task: int, columns: Columns, keys: list[Tensor] | None
+) -> Tensor:
+    """(options, size) of a sentence head, (tokens, size) of a token head or the output layer."""
+    slot = plan.layout.slots[task]
+    given = [
+        naive_input(model, long(ids)[None], None if keys is None else keys[i])
+        for i, ids in enumerate(columns.sequences)
+    ]
     if slot.head == "generation":
-        return naive_generation_loss(model, columns.sequences[0], target)
+        # The library shifts the labels itself.
+        written: Any = model.encoder(**given[0], labels=long(columns.target[0])[None])
+        return written.logits[0]  # type: ignore[no-any-return]
     level = model.sentence if slot.level == "sentence" else model.token
     weight = level.weight[slot.start : slot.start + slot.size]
+    if model.r3f is not None and model.r3f.spectral_norm:
+        weight = weight / torch.linalg.svdvals(weight)[0]
     bias = level.bias[slot.start : slot.start + slot.size]
-    states = [naive_states(model, long(ids)[None]) for ids in columns.sequences]
+    states = [
+        naive_states(model, long(ids)[None], inputs)
+        for ids, inputs in zip(columns.sequences, given, strict=True)
+    ]
     if slot.level == "sentence":
         pooled = [naive_pooled(model, plan, task, s) for s in states]
-        logits = torch.stack([p @ weight.T + bias for p in pooled])
+        return torch.stack([p @ weight.T + bias for p in pooled])
+    return states[0] @ weight.T + bias
+
+
+def naive_input(model: MultiTaskModel, ids: Tensor, key: Tensor | None) -> dict[str, Tensor]:
+    """One sequence as the model reads it: token ids, or their embeddings with noise."""
+    if key is None:
+        return {"input_ids": ids}
+    assert model.r3f is not None
+    embedded = model.encoder.get_input_embeddings()(ids)  # type: ignore[operator]
+    added = noise(key, embedded.shape[1], embedded.shape[2], model.r3f)
+    return {"inputs_embeds": embedded + added}
+
+
+def naive_head_loss(model: MultiTaskModel, slot: HeadSlot, logits: Tensor, target: Any) -> Tensor:
+    if slot.head == "generation":
+        labels = long(target)
+        loss = F.cross_entropy(logits, labels, label_smoothing=model.label_smoothing)
+        return loss / math.log(logits.shape[1])
+    if slot.level == "sentence":
         return naive_sentence_loss(slot.head, logits, target, slot.range)
-    logits = states[0] @ weight.T + bias
     if slot.head == "span":
         outcomes = len(logits)
         edges = [F.cross_entropy(logits[:, i], torch.tensor(int(target[i]))) for i in (0, 1)]
@@ -97,13 +162,13 @@ def long(ids: Any) -> Tensor:
     return torch.from_numpy(np.asarray(ids).astype(np.int64))
 
 
-def naive_states(model: MultiTaskModel, ids: Tensor) -> Tensor:
+def naive_states(model: MultiTaskModel, ids: Tensor, given: dict[str, Tensor]) -> Tensor:
     """States of one sequence: an encoder's, or those of a decoder that says it again."""
     whole: Any = model.encoder
     if not whole.config.is_encoder_decoder:
-        return whole(input_ids=ids).last_hidden_state[0]  # type: ignore[no-any-return]
+        return whole(**given).last_hidden_state[0]  # type: ignore[no-any-return]
     shifted = torch.cat([torch.tensor([[whole.config.decoder_start_token_id]]), ids[:, :-1]], 1)
-    found = whole(input_ids=ids, decoder_input_ids=shifted, output_hidden_states=True)
+    found = whole(**given, decoder_input_ids=shifted, output_hidden_states=True)
     return found.decoder_hidden_states[-1][0]  # type: ignore[no-any-return]
 
 
@@ -121,12 +186,20 @@ def naive_pooled(model: MultiTaskModel, plan: Plan, task: int, states: Tensor) -
     return torch.tanh(model.dense.weight[rows] @ pooled + model.dense.bias[rows])
 
 
-def naive_generation_loss(model: MultiTaskModel, source: Any, target: Any) -> Tensor:
-    labels = long(target)
-    # The library shifts the labels itself.
-    logits = model.encoder(input_ids=long(source)[None], labels=labels[None]).logits[0]
-    loss = F.cross_entropy(logits, labels, label_smoothing=model.label_smoothing)
-    return loss / math.log(logits.shape[1])
+def naive_distributions(slot: HeadSlot, logits: Tensor, target: Any) -> list[Distribution]:
+    """What an example's loss is about, by the library's own classes."""
+    if slot.head == "multi_label":
+        return [Bernoulli(logits=logit) for logit in logits[0]]
+    if slot.head == "multiple_choice":
+        return [Categorical(logits=logits[:, 0])]
+    if slot.head == "span":
+        return [Categorical(logits=logits[:, i]) for i in (0, 1)]
+    if slot.head == "token_classification":
+        scored = np.flatnonzero(np.asarray(target) != -100)
+        return [Categorical(logits=logits[i]) for i in scored.tolist()]
+    if slot.head == "generation":
+        return [Categorical(logits=logit) for logit in logits]
+    return [Categorical(logits=logits[0])]
 
 
 def naive_sentence_loss(
@@ -144,12 +217,31 @@ def naive_sentence_loss(
     return F.cross_entropy(logits[0], torch.tensor(int(target))) / math.log(logits.shape[1])
 
 
-@pytest.mark.parametrize("pooling", ["first", "mean"])
+REGULARISERS = {
+    "none": None,
+    # Noise a thousand times the usual, so that the divergence is not nothing.
+    "r3f": {"epsilon": 1e-2, "weight": 5.0},
+    "normal": {"epsilon": 1e-2, "weight": 5.0, "noise": "normal"},
+    "r4f": {"epsilon": 1e-2, "weight": 5.0, "spectral_norm": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("pooling", "regulariser"),
+    [("first", "none"), ("mean", "none"), ("first", "r3f"), ("mean", "normal"), ("first", "r4f")],
+)
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_step_gradient_equals_the_reference(
-    make_run: MakeRun, mixed_specs: Path, tmp_path: Path, parts: int, pooling: str
+    make_run: MakeRun,
+    mixed_specs: Path,
+    tmp_path: Path,
+    parts: int,
+    pooling: str,
+    regulariser: str,
 ) -> None:
+    settings = REGULARISERS[regulariser]
     run = make_run(
+        **({} if settings is None else {"r3f": settings}),
         model={"pooling": pooling},
         batching={"tokens_per_micro_batch": 512, "micro_batches_per_step": 6},
     )
@@ -173,31 +265,34 @@ def assert_equal_gradients(
 
 
 @pytest.mark.parametrize(
-    ("family", "pooling", "head_dense", "parts"),
+    ("family", "changes", "parts"),
     [
-        *(("bart", None, "none", parts) for parts in (1, 2, 4)),
-        *(("t5", None, "none", parts) for parts in (1, 2, 4)),
-        ("bart", "mean", "per_task", 2),
+        *(("bart", {}, parts) for parts in (1, 2, 4)),
+        *(("t5", {}, parts) for parts in (1, 2, 4)),
+        ("bart", {"pooling": "mean", "head_dense": "per_task"}, 2),
+        ("bart", {"r3f": REGULARISERS["r4f"]}, 2),
+        ("t5", {"r3f": REGULARISERS["normal"]}, 2),
     ],
 )
 def test_step_gradient_of_an_encoder_decoder_equals_the_reference(
     make_run: MakeRun, seq2seq_folder: Callable[..., Path], mixed_specs: Path, tmp_path: Path,
-    family: str, pooling: str | None, head_dense: str, parts: int,
-    monkeypatch: pytest.MonkeyPatch,
+    family: str, changes: dict[str, Any], parts: int, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     # T5 rounds to single precision here, which is all that would be seen at 1e-6.
     monkeypatch.setattr(T5LayerNorm, "forward", exact_t5_norm)
-    model_settings = {"encoder": str(seq2seq_folder(family)), "head_dense": head_dense}
+    model_settings = {"encoder": str(seq2seq_folder(family)), **changes}
+    r3f = {"r3f": model_settings.pop("r3f")} if "r3f" in changes else {}
     run = make_run(
+        **r3f,
         mixture="all_heads",
-        model=model_settings | ({"pooling": pooling} if pooling else {}),
+        model=model_settings,
         batching={"tokens_per_micro_batch": 512, "micro_batches_per_step": 4},
     )
     plan = plan_of(run, mixed_specs, tmp_path)
     model = make_model(plan).double().eval()
     step = next(iter(plan.batcher.steps()))
     assert {plan.layout.slots[t].head for m in step.micro_batches for t in m.tasks} == set(HEADS)
-    assert model.pooling == (pooling or "end")
+    assert model.pooling == changes.get("pooling", "end")
     assert_equal_gradients(model, plan, step, parts)
 
 

@@ -7,7 +7,7 @@ has no rows left repeats one of them and throws the result away.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from torch import Tensor
 from muppet_zoo.batches import MicroBatchPlan, eval_plans, sample_examples
 from muppet_zoo.collate import collate
 from muppet_zoo.console import ProgressDisplay
-from muppet_zoo.errors import CheckpointError, ShardError, UnknownNameError
+from muppet_zoo.errors import ShardError
 from muppet_zoo.metrics import score_all
-from muppet_zoo.model_folder import ENCODER_FOLDER, ModelFolder, find_model, lay_out
+from muppet_zoo.model_folder import ENCODER_FOLDER, find_model, with_slots_for
 from muppet_zoo.results import TaskReport
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.spec import TaskSpec
@@ -161,11 +161,8 @@ def evaluate_folder(request: EvalRequest, display: ProgressDisplay) -> list[Task
         UsageError: the data was not built for the model's encoder.
     """
     folder = find_model(request.checkpoint)
-    for spec in request.tasks:
-        if spec.name not in folder.tasks:
-            raise UnknownNameError(f"head of {folder.path}", spec.name, folder.tasks)
+    folder = replace(folder, layout=with_slots_for(folder, request.tasks))
     splits = open_splits(request.data, request.tasks, request.split)
-    _check_heads(folder, request.tasks)
     device = default_device()
     model = load_model(folder, device)
     check_data_fits(model.encoder, str(folder.path / ENCODER_FOLDER), splits)
@@ -180,19 +177,6 @@ def evaluate_folder(request: EvalRequest, display: ProgressDisplay) -> list[Task
         checkpoint=str(folder.path),
     )
     return evaluate_tasks(engine, request.tasks, scoring, display)
-
-
-def _check_heads(folder: ModelFolder, specs: Sequence[TaskSpec]) -> None:
-    """Refuse specs that changed what a head's columns mean since the model was trained."""
-    trained = {slot.task: slot for slot in folder.layout.slots}
-    for spec, now in zip(specs, lay_out(specs).slots, strict=True):
-        before = trained[spec.name]
-        for what in ("head", "labels", "range"):
-            if getattr(before, what) != getattr(now, what):
-                raise CheckpointError(
-                    f"task {spec.name}: {folder.path} was trained with {what} "
-                    f"{getattr(before, what)}, its spec now has {getattr(now, what)}"
-                )
 
 
 def default_device() -> torch.device:
