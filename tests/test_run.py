@@ -46,7 +46,8 @@ def schema_defaults(schema: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Every leaf of the run schema that states a default, by its dotted key."""
     found = {}
     for key, inner in schema["properties"].items():
-        if "properties" in inner and inner.get("default", {}) is not None:
+        is_there = key in schema.get("required", []) or inner.get("default") is not None
+        if "properties" in inner and is_there:
             found |= schema_defaults(inner, f"{prefix}{key}.")
         elif "default" in inner:
             found[prefix + key] = inner["default"]

@@ -61,7 +61,7 @@ HELD_OUT = Recipe(name="qs_reviews", row=tasks.reviews, num_train=120, num_valid
 # Shows the remaining heads, of which one needs an encoder-decoder; not part of the demo.
 EXTRA = (
     Recipe(name="qs_mentions", row=tasks.mentions, num_train=300, num_validation=100),
-    Recipe(name="qs_summary", row=tasks.summary, num_train=1500, num_validation=100),
+    Recipe(name="qs_summary", row=tasks.summary, num_train=600, num_validation=100),
     Recipe(name="qs_word_tags", row=tasks.word_tags, num_train=300, num_validation=100),
 )
 
