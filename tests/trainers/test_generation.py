@@ -27,7 +27,7 @@ from muppet_zoo_torch.trainer import TorchTrainer, make_model
 from muppet_zoo.batches import MicroBatchPlan
 from muppet_zoo.cli.evaluate import command
 from muppet_zoo.collate import collate
-from muppet_zoo.errors import NotTrainableError
+from muppet_zoo.errors import NotTrainableError, UsageError
 from muppet_zoo.heads import HEADS
 from muppet_zoo.metrics import score_all
 from muppet_zoo.model_folder import BeamSearch, find_model
@@ -232,3 +232,23 @@ def test_the_mean_is_over_an_answers_own_tokens(
     for i in range(3):
         alone, _ = model(to_tensors(collate(answers_of(plan, [i]), plan.train, 1), CPU))
         assert together[i].item() == pytest.approx(alone.item(), rel=1e-5)
+
+
+def test_answers_that_are_longer_than_the_decoder_reaches(
+    make_run: MakeRun, seq2seq_folder: Callable[..., Path], mixed_specs: Path, tmp_path: Path
+) -> None:
+    settings = {"encoder": str(seq2seq_folder("bart"))}
+    plan = plan_of(make_run(mixture="all_heads", model=settings), mixed_specs, tmp_path)
+    slots = tuple(replace(slot, max_target_tokens=65) for slot in plan.layout.slots)
+    long = replace(plan, layout=replace(plan.layout, slots=slots))
+    with pytest.raises(UsageError, match=r"max_target_tokens is 65, .* writes at most 64"):
+        make_model(long)
+
+
+def test_a_configuration_that_does_not_say_how_answers_begin(
+    make_run: MakeRun, seq2seq_folder: Callable[..., Path], mixed_specs: Path, tmp_path: Path
+) -> None:
+    settings = {"encoder": str(seq2seq_folder("t5", decoder_start_token_id=None))}
+    plan = plan_of(make_run(mixture="all_heads", model=settings), mixed_specs, tmp_path)
+    with pytest.raises(UsageError, match="states no number for decoder_start_token_id"):
+        make_model(plan)

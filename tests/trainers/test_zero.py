@@ -88,7 +88,7 @@ def test_an_encoder_decoder_equals_the_reference(
         "mixture": "all_heads",
         "model": {"encoder": str(seq2seq_folder("bart")), **SEQ2SEQ[kind]},
         "generation": {"num_beams": 2},
-        # A second tally of scores; several answers are of several lengths.
+        "schedule": {"steps": 2},
         "evaluation": {"max_examples": 6},
     }
     assert_equal(make_run, mixed_specs, tmp_path, stages, 2, **changes)

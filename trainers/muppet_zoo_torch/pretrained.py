@@ -113,6 +113,7 @@ def _model_class(name: str, config: Any) -> tuple[Any, dict[str, Any]]:
                 f"model.encoder '{name}' ({config.model_type}) is an encoder-decoder that cannot "
                 f"be trained; those that can: {', '.join(ENCODER_DECODERS)}"
             )
+        _check_token_ids(name, config)
         return AutoModelForSeq2SeqLM, {}
     # Encoders of text have masked-language models.
     text = type(config) in AutoModelForMaskedLM._model_mapping
@@ -123,6 +124,17 @@ def _model_class(name: str, config: Any) -> tuple[Any, dict[str, Any]]:
             f"model can be trained"
         )
     return AutoModel, {"add_pooling_layer": False} if _has_pooler(config) else {}
+
+
+def _check_token_ids(name: str, config: Any) -> None:
+    """A decoder begins and ends with these, and both are shifted in by their numbers."""
+    keys = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+    odd = [key for key in keys if not isinstance(getattr(config, key, None), int)]
+    if odd:
+        raise UsageError(
+            f"config.json of model.encoder '{name}' states no number for {', '.join(odd)}; take "
+            f"them from the model's tokenizer or generation_config.json"
+        )
 
 
 def read_tokenizer(encoder: str) -> dict[str, bytes]:
