@@ -49,12 +49,47 @@ def test_rows_come_from_the_mirror(tmp_path: Path, mirror: Path) -> None:
     assert list(source.rows(290)) == list(enumerate(ROWS))[290:]
 
 
-def test_the_mirror_is_asked_for_the_sources_split_name(tmp_path: Path, mirror: Path) -> None:
-    spec = task(tmp_path, splits={"train": "training_set", "validation": "validation"})
+def test_the_mirror_is_asked_for_the_sources_split_then_for_the_role(
+    tmp_path: Path, mirror: Path
+) -> None:
+    spec = task(tmp_path, splits={"train": "train", "validation": "validation_matched"})
+    assert numbers(spec, "validation", mirror) == list(range(50))
+    write_jsonl(mirror / "toy/validation_matched.jsonl", ROWS[:7])
+    assert numbers(spec, "validation", mirror) == list(range(7))
+
+
+def test_a_missing_file_is_named_with_all_names_it_may_have(tmp_path: Path, mirror: Path) -> None:
+    spec = task(tmp_path, splits={"train": "train", "test": "test_matched"})
     with pytest.raises(MissingSplitError) as caught:
-        open_rows(spec, "train", mirror=mirror)
-    assert "no file for split 'training_set'" in str(caught.value)
+        open_rows(spec, "test", mirror=mirror)
+    assert "no file for split 'test_matched', nor for the role 'test', in " in str(caught.value)
     assert "there is: train.jsonl, validation.jsonl" in str(caught.value)
+
+
+def test_a_role_is_not_taken_for_a_split_of_that_name(tmp_path: Path, mirror: Path) -> None:
+    splits = {"train": "train", "validation": "dev", "test": "validation"}
+    with pytest.raises(MissingSplitError, match="no file for split 'dev' in "):
+        open_rows(task(tmp_path, splits=splits), "validation", mirror=mirror)
+
+
+def test_a_carved_share_comes_from_its_split_alone(tmp_path: Path, mirror: Path) -> None:
+    splits = {"train": "train", "validation": {"carve_from": "train", "percent": 10}}
+    spec = task(tmp_path, splits=splits)
+    assert 0 < len(numbers(spec, "validation", mirror)) < 50
+    (mirror / "toy/train.jsonl").unlink()
+    with pytest.raises(MissingSplitError, match="no file for split 'train' in "):
+        open_rows(spec, "validation", mirror=mirror)
+
+
+def test_tasks_of_a_dataset_with_one_configuration_may_share_its_folder(
+    tmp_path: Path, mirror: Path
+) -> None:
+    (mirror / "toy").rename(mirror / "nothing")  # the dataset is nobody/nothing
+    spec = task(tmp_path)
+    assert numbers(spec, "validation", mirror) == list(range(50))
+    object.__setattr__(spec.source, "config", "one_of_many")
+    with pytest.raises(MissingSplitError, match="has no folder 'toy'"):
+        open_rows(spec, "validation", mirror=mirror)
 
 
 def test_two_candidates_are_one_too_many(tmp_path: Path, mirror: Path) -> None:

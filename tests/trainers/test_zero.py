@@ -43,23 +43,33 @@ def request_for(run: Run, specs: Path, out: Path, num_processes: int = 1) -> Tra
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
+# Noise that matters, so that a step whose noise came from elsewhere is found out.
+R4F = {"epsilon": 1e-2, "weight": 2.0, "spectral_norm": True}
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "changes"),
+    [(1, {}), (2, {}), (2, {"r3f": R4F})],
+    ids=["one process", "two processes", "two processes, R4F"],
+)
 def test_every_stage_equals_the_reference(
     make_run: Callable[..., Run],
     mixed_specs: Path,
     tmp_path: Path,
     num_processes: int,
+    changes: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-    assert_equal(make_run, mixed_specs, tmp_path, STAGES, num_processes)
+    assert_equal(make_run, mixed_specs, tmp_path, STAGES, num_processes, **changes)
 
 
 SEQ2SEQ: dict[str, dict[str, Any]] = {
     "plain": {},
-    "dense": {"head_dense": "per_task", "gradient_checkpointing": True},
-    "frozen": {"freeze": {"embeddings": True, "layers": 1}},
-    "lora": {"lora": {"rank": 2, "alpha": 4.0, "dropout": 0.0}},
+    "dense": {"model": {"head_dense": "per_task", "gradient_checkpointing": True}},
+    "frozen": {"model": {"freeze": {"embeddings": True, "layers": 1}}},
+    "lora": {"model": {"lora": {"rank": 2, "alpha": 4.0, "dropout": 0.0}}},
+    "r4f": {"r3f": R4F},
 }
 
 
@@ -71,6 +81,7 @@ SEQ2SEQ: dict[str, dict[str, Any]] = {
         pytest.param("dense", STAGES, marks=pytest.mark.slow),
         pytest.param("frozen", STAGES, marks=pytest.mark.slow),
         pytest.param("lora", STAGES, marks=pytest.mark.slow),
+        pytest.param("r4f", STAGES, marks=pytest.mark.slow),
     ],
 )
 def test_an_encoder_decoder_equals_the_reference(
@@ -84,9 +95,11 @@ def test_an_encoder_decoder_equals_the_reference(
 ) -> None:
     """Two processes, of which one often has nothing to generate; scored with beams at the end."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    special = SEQ2SEQ[kind]
     changes = {
+        **special,
         "mixture": "all_heads",
-        "model": {"encoder": str(seq2seq_folder("bart")), **SEQ2SEQ[kind]},
+        "model": {"encoder": str(seq2seq_folder("bart")), **special.get("model", {})},
         "generation": {"num_beams": 2},
         "schedule": {"steps": 2},
         "evaluation": {"max_examples": 6},
