@@ -12,12 +12,15 @@ HEAVY = (
     *("torch", "transformers", "deepspeed", "datasets", "sklearn", "scipy", "torchmetrics"),
     *("pyarrow", "numpy", "pandas", "tokenizers", "huggingface_hub", "seqeval", "rouge_score"),
     *("matplotlib", "statsmodels", "jinja2"),
+    "ftfy",
 )
 COMMANDS = (
     *("--help", "--version", "list", "list --json", "show squad", "validate"),
     *("list --help", "show --help", "validate --help", "build --help", "train --help"),
     *("citations cola", "citations --help"),
-    *("lock --help", "report --help"),
+    *("lock --help", "overlap --help", "report --help"),
+    "doctor --help",
+    *("add-task --help", "preview --help", "stats --help"),
 )
 
 _RUN = """
@@ -75,7 +78,9 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
     "module",
     [
         *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
-        *("trainer_api", "run", "score_report", "report_page"),
+        *("trainer_api", "run", "overlap.compare", "add_task.samples", "add_task.hub_info"),
+        *("add_task.proposals", "add_task.files", "previews", "task_stats"),
+        *("report.comparisons", "report.page"),
     ],
 )
 def test_a_module_of_the_data_package_loads_no_framework(module: str) -> None:
