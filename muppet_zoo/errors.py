@@ -11,7 +11,7 @@
     ├── licenses.LicenseError      licences do not permit what a policy asks
     ├── metric_inputs.ScoreError   predictions and references that cannot be scored
     ├── results.ReportError        reports that cannot be read or compared
-    ├── score_statistics.StatisticsError   values that have no mean or interval
+    ├── report.score_statistics.StatisticsError   values that have no mean or interval
     └── UsageError                 exit code 2: the request itself cannot be carried out
         ├── UnknownNameError       no such task, mixture, trainer, split …; carries near matches
         └── MissingExtraError      an optional dependency is not installed

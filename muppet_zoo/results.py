@@ -5,7 +5,7 @@ at any byte, and read months later to be compared, so: one line is one report, w
 and flushed to the disk; a cut last line is expected and is no obstacle; anything else that is
 malformed is named by file and line, never guessed at.
 
-They are compared as cells of a report (`report_data.py`), together with what `finetune` writes.
+They are compared as cells of a report (`report/cells.py`), together with what `finetune` writes.
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ import pytest
 from report_runs import line, write_lines, write_study
 
 from muppet_zoo.errors import MissingExtraError
-from muppet_zoo.published import read_published, shipped_published
-from muppet_zoo.report_data import read_runs
-from muppet_zoo.report_figures import draw, svg_of, write_figures
-from muppet_zoo.report_page import write_page
-from muppet_zoo.report_tables import tables_of
-from muppet_zoo.score_report import Report, build_report
+from muppet_zoo.report.cells import read_runs
+from muppet_zoo.report.compare import Report, build_report
+from muppet_zoo.report.figures import draw, svg_of, write_figures
+from muppet_zoo.report.page import write_page
+from muppet_zoo.report.published import read_published, shipped_published
+from muppet_zoo.report.tables import tables_of
 
 BROWSER = next(
     (

@@ -22,12 +22,12 @@ from pathlib import Path
 from benchmarks.common import ROOT, from_root, run_cli
 from muppet_zoo.console import note, print_table, say
 from muppet_zoo.model_folder import MODEL_FOLDER
-from muppet_zoo.report_data import ArmFacts, Runs, cells_of, check_comparable
-from muppet_zoo.report_figures import draw, svg_of
-from muppet_zoo.report_page import write_page
+from muppet_zoo.report.cells import ArmFacts, Runs, cells_of, check_comparable
+from muppet_zoo.report.compare import Report, build_report
+from muppet_zoo.report.figures import draw, svg_of
+from muppet_zoo.report.page import write_page
+from muppet_zoo.report.score_statistics import MeanInterval, mean_and_interval
 from muppet_zoo.results import TaskReport, read_reports
-from muppet_zoo.score_report import Report, build_report
-from muppet_zoo.score_statistics import MeanInterval, mean_and_interval
 
 RUNS = Path("benchmarks/quickstart")
 ENCODER = Path("task_specs/quickstart/tiny_encoder")

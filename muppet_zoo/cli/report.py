@@ -58,12 +58,12 @@ def command(  # one parameter per option of the command line
     from dataclasses import asdict
 
     from muppet_zoo.console import note, print_json, print_table, progress
-    from muppet_zoo.published import read_published, shipped_published
-    from muppet_zoo.report_data import read_runs
-    from muppet_zoo.report_figures import draw, write_figures
-    from muppet_zoo.report_page import write_page
-    from muppet_zoo.report_tables import notes_of, tables_of
-    from muppet_zoo.score_report import build_report
+    from muppet_zoo.report.cells import read_runs
+    from muppet_zoo.report.compare import build_report
+    from muppet_zoo.report.figures import draw, write_figures
+    from muppet_zoo.report.page import write_page
+    from muppet_zoo.report.published import read_published, shipped_published
+    from muppet_zoo.report.tables import notes_of, tables_of
 
     read = read_runs(runs, arms)
     with progress(quiet=as_json) as display:

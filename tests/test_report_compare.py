@@ -11,11 +11,11 @@ import pytest
 from report_runs import line, write_lines, write_predictions
 
 from muppet_zoo.errors import UnknownNameError
-from muppet_zoo.published import Published
-from muppet_zoo.report_data import read_runs
-from muppet_zoo.report_tables import notes_of, tables_of
+from muppet_zoo.report.cells import read_runs
+from muppet_zoo.report.compare import Report, build_report
+from muppet_zoo.report.published import Published
+from muppet_zoo.report.tables import notes_of, tables_of
 from muppet_zoo.results import ReportError
-from muppet_zoo.score_report import Report, build_report
 
 
 def cell(arm: str, target: str, seed: int, accuracy: float, **changes: Any) -> dict[str, Any]:

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from muppet_zoo.errors import UnknownNameError
-from muppet_zoo.example_scores import example_score
-from muppet_zoo.published import Published
-from muppet_zoo.report_data import ALL, ArmFacts, Cell, Group, Runs, Shots, read_predictions
-from muppet_zoo.results import ReportError
-from muppet_zoo.score_averages import AverageRow, averages_of
-from muppet_zoo.score_groups import ByArm, groups_of, missing_cells, seeds_of
-from muppet_zoo.score_statistics import (
+from muppet_zoo.report.averages import AverageRow, averages_of
+from muppet_zoo.report.cells import ALL, ArmFacts, Cell, Group, Runs, Shots, read_predictions
+from muppet_zoo.report.example_scores import example_score
+from muppet_zoo.report.groups import ByArm, groups_of, missing_cells, seeds_of
+from muppet_zoo.report.published import Published
+from muppet_zoo.report.score_statistics import (
     PairedTest,
     compare_examples,
     compare_pairs,
@@ -26,6 +25,7 @@ from muppet_zoo.score_statistics import (
     mean_and_interval,
     smallest_p,
 )
+from muppet_zoo.results import ReportError
 
 Progress = Callable[[int, int], None]
 

@@ -1,6 +1,6 @@
 """A report as one HTML file that needs nothing else: no network, no font, no library.
 
-Style and script are inside (`templates/report.html`); figures are inline SVG. All text from results
+Style and script are inside (`page.html`); figures are inline SVG. All text from results
 is escaped. The same report and library versions give the same bytes, so a page can be committed and
 a change of it means a change of the scores.
 """
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.metrics import load_library
-from muppet_zoo.report_figures import Drawing, svg_of
-from muppet_zoo.report_tables import is_numeric, notes_of, shown, tables_of
+from muppet_zoo.report.compare import Report
+from muppet_zoo.report.figures import Drawing, svg_of
+from muppet_zoo.report.tables import is_numeric, notes_of, shown, tables_of
 from muppet_zoo.results import ReportError
-from muppet_zoo.score_report import Report
 
 
 def write_page(
@@ -32,7 +32,7 @@ def write_page(
         autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = shown
-    source = resources.files("muppet_zoo").joinpath("templates/report.html").read_text("utf-8")
+    source = resources.files("muppet_zoo.report").joinpath("page.html").read_text("utf-8")
     page = environment.from_string(source).render(
         title=title,
         report=report,

@@ -10,7 +10,7 @@ import pytest
 from report_runs import line, write_lines, write_predictions
 
 from muppet_zoo.errors import SpecError
-from muppet_zoo.report_data import ArmFacts, read_predictions, read_runs
+from muppet_zoo.report.cells import ArmFacts, read_predictions, read_runs
 from muppet_zoo.results import ReportError, TaskReport, append_report
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muppet_zoo.score_statistics import (
+from muppet_zoo.report.score_statistics import (
     StatisticsError,
     compare_examples,
     compare_pairs,

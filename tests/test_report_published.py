@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from muppet_zoo.errors import SpecError
-from muppet_zoo.published import read_published, shipped_published
+from muppet_zoo.report.published import read_published, shipped_published
 from muppet_zoo.zoo import load_zoo
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from muppet_zoo.score_report import ComparisonRow, Report, ScoreRow
-from muppet_zoo.score_statistics import CONFIDENCE, smallest_p
+from muppet_zoo.report.compare import ComparisonRow, Report, ScoreRow
+from muppet_zoo.report.score_statistics import CONFIDENCE, smallest_p
 
 Row = dict[str, Any]
 

@@ -135,7 +135,7 @@ def cells_of(reports: Iterable[TaskReport], arm: str) -> list[Cell]:
             headline=report.headline,
             num_examples=report.num_examples,
             fingerprint=report.fingerprint,
-            overlap=getattr(report, "overlap", None),
+            overlap=report.overlap,
         )
         cells[cell.key] = cell
     return list(cells.values())

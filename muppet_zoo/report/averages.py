@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from muppet_zoo.report_data import Cell, Group, Shots
-from muppet_zoo.score_groups import ByArm, missing_cells, seeds_of, shots_order
-from muppet_zoo.score_statistics import (
+from muppet_zoo.report.cells import Cell, Group, Shots
+from muppet_zoo.report.groups import ByArm, missing_cells, seeds_of, shots_order
+from muppet_zoo.report.score_statistics import (
     PairedTest,
     compare_pairs,
     holm,

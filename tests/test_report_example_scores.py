@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from muppet_zoo.example_scores import example_score
 from muppet_zoo.metrics import METRICS, score
+from muppet_zoo.report.example_scores import example_score
 
 
 @pytest.mark.parametrize(

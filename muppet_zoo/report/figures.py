@@ -21,9 +21,9 @@ from typing import Any
 
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.metrics import load_library
+from muppet_zoo.report.compare import Report, ScoreRow
+from muppet_zoo.report.groups import shots_order
 from muppet_zoo.results import ReportError
-from muppet_zoo.score_groups import shots_order
-from muppet_zoo.score_report import Report, ScoreRow
 
 _COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999")
 _MARKERS = "osD^vPX*"
