@@ -80,7 +80,7 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
         *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
         *("trainer_api", "run", "overlap.compare", "add_task.samples", "add_task.hub_info"),
         *("add_task.proposals", "add_task.files", "previews", "task_stats"),
-        *("report.comparisons", "report.page"),
+        *("report.compare", "report.page"),
     ],
 )
 def test_a_module_of_the_data_package_loads_no_framework(module: str) -> None:

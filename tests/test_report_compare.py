@@ -134,6 +134,19 @@ def test_predictions_of_other_targets_are_refused(tmp_path: Path) -> None:
         built(tmp_path, lines)
 
 
+@pytest.mark.parametrize("answer", [None, [1, 2], "same"])
+def test_a_prediction_of_another_form_is_named(answer: Any, tmp_path: Path) -> None:
+    cells = []
+    for arm, predictions in (("base", [1.0, 2.0]), ("mtl", [1.0, answer])):
+        path = write_predictions(tmp_path, arm, predictions, [1.0, 3.0])
+        cells.append(
+            line(arm=arm, headline="pearson", scores={"pearson": 0.5}, num_examples=2,
+                 predictions=path)
+        )  # fmt: skip
+    with pytest.raises(ReportError, match=r"mtl\.jsonl: row 1 has prediction .*pearson cannot"):
+        built(tmp_path, cells)
+
+
 def test_the_order_and_the_numbers_of_seeds_change_nothing(tmp_path: Path) -> None:
     report = built(tmp_path, CELLS)
     lines = [*CELLS]
@@ -175,7 +188,11 @@ def test_published_scores_stand_beside_ours_of_the_same_metric_and_split(tmp_pat
         replace(PUBLISHED, task="mnli"),
     ]
     rows = built(tmp_path, CELLS, published=others).published
-    assert [row.published for row in rows] == others[:2]
+    assert [(row.published, row.metric) for row in rows] == [
+        (others[0], "accuracy"),
+        (others[1], "accuracy"),
+        (others[2], "f1"),
+    ]
     assert rows[0].ours == {"base": pytest.approx(0.55), "mtl": pytest.approx(0.65)}
     few = [cell("base", "subj", 0, 0.5, shots=16)]
     assert built(tmp_path, few, published=others).published == ()

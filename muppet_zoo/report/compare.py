@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from muppet_zoo.errors import UnknownNameError
+from muppet_zoo.metric_inputs import ScoreError
 from muppet_zoo.report.averages import AverageRow, averages_of
 from muppet_zoo.report.cells import ALL, ArmFacts, Cell, Group, Runs, Shots, read_predictions
 from muppet_zoo.report.example_scores import example_score
@@ -137,7 +139,8 @@ def _score_rows(by_arm: ByArm) -> list[ScoreRow]:
     rows = []
     for arm, cells in by_arm.items():
         first = next(iter(cells.values()))
-        for metric in dict.fromkeys([first.headline, *first.scores]):
+        names = [name for cell in cells.values() for name in cell.scores]
+        for metric in dict.fromkeys([first.headline, *names]):
             values = {s: cell.scores[metric] for s, cell in cells.items() if metric in cell.scores}
             interval = mean_and_interval([*values.values()])
             overlaps = {cell.overlap for cell in cells.values()}
@@ -226,10 +229,23 @@ def _row_differences(
                 f"{cell.predictions} and {base.predictions}: rows or targets differ, so they are "
                 f"predictions of different data; score both on the same built data"
             )
-        for row, (prediction, target) in ours.items():
-            gain = function(prediction, target) - function(theirs[row][0], target)
+        for row in ours:
+            gain = _row_score(cell, row, ours[row], function)
+            gain -= _row_score(base, row, theirs[row], function)
             sums[row] = sums.get(row, 0.0) + gain
     return [total / len(pairs) for total in sums.values()]
+
+
+def _row_score(
+    cell: Cell, row: int | str, answer: tuple[Any, Any], function: Callable[[Any, Any], float]
+) -> float:
+    try:
+        return function(*answer)
+    except (TypeError, ValueError, ScoreError) as error:
+        raise ReportError(
+            f"{cell.predictions}: row {row} has prediction {answer[0]!r} for target {answer[1]!r}, "
+            f"which {cell.headline} cannot score: {error}"
+        ) from error
 
 
 def _published(
@@ -238,15 +254,13 @@ def _published(
     """Published scores that have one of ours beside them, in the order of the targets."""
     rows = []
     for target, split in dict.fromkeys((row.target, row.split) for row in scores):
-        mine = [
-            row
-            for row in scores
-            if (row.target, row.split, row.shots, row.is_headline) == (target, split, ALL, True)
-        ]
+        mine = [row for row in scores if (row.target, row.split, row.shots) == (target, split, ALL)]
         for score in published:
             if (score.task, score.split) != (target, split) or not mine:
                 continue
-            if score.metric in (None, mine[0].metric):
-                ours = {row.arm: row.mean for row in mine}
-                rows.append(PublishedRow(published=score, metric=mine[0].metric, ours=ours))
+            # The first row has the headline metric.
+            metric = score.metric or mine[0].metric
+            ours = {row.arm: row.mean for row in mine if row.metric == metric}
+            if ours:
+                rows.append(PublishedRow(published=score, metric=metric, ours=ours))
     return tuple(rows)

@@ -30,8 +30,8 @@ class Published:
 
 def shipped_published() -> Path:
     """The file that comes with muppet-zoo, in a wheel or in a checkout."""
-    installed = Path(str(resources.files("muppet_zoo"))) / "published.yaml"
-    return installed if installed.is_file() else installed.parents[1] / "benchmarks/published.yaml"
+    installed = Path(str(resources.files("muppet_zoo.report"))) / "published.yaml"
+    return installed if installed.is_file() else installed.parents[2] / "benchmarks/published.yaml"
 
 
 def read_published(path: Path) -> list[Published]:
