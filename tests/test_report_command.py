@@ -50,7 +50,6 @@ def test_json_page_and_figures(study: Path, tmp_path: Path) -> None:
         (["good", "--arms", "facts.yaml"], 1, "facts.yaml:1:"),
         (["good", "--html", "good"], 2, "File 'good' is a directory"),
         (["good", "--html", "facts.yaml/page.html"], 1, "page.html: cannot be written:"),
-        (["good", "--figures", "facts.yaml/figures"], 1, "facts.yaml/figures: cannot be written:"),
         ([], 2, "Missing argument 'RUNS...'"),
     ],
 )

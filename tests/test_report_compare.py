@@ -198,6 +198,13 @@ def test_published_scores_stand_beside_ours_of_the_same_metric_and_split(tmp_pat
     assert built(tmp_path, few, published=others).published == ()
 
 
+def test_columns_in_which_there_is_nothing_are_left_out(tmp_path: Path) -> None:
+    tables = {table.name: table for table in tables_of(built(tmp_path, CELLS[:4]))}
+    assert "gain" in tables["averages"].rows[0]
+    assert not {"tasks", "left_out"} & tables["averages"].rows[0].keys()
+    assert "example_gain" not in tables["comparisons"].rows[0]
+
+
 def test_notes_say_what_few_seeds_cannot_say_and_whether_overlap_was_checked(
     tmp_path: Path,
 ) -> None:

@@ -29,6 +29,7 @@ from muppet_zoo.report.figures import draw, svg_of, write_figures
 from muppet_zoo.report.page import write_page
 from muppet_zoo.report.published import read_published, shipped_published
 from muppet_zoo.report.tables import tables_of
+from muppet_zoo.results import ReportError
 
 BROWSER = next(
     (
@@ -147,6 +148,12 @@ def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "deep/figures").iterdir())
     assert names == ["targets_validation.png", "targets_validation.svg"]
     assert (tmp_path / "deep/figures" / names[0]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ReportError, match=r"file/figures: cannot be written: Not a directory"):
+        write_figures([], tmp_path / "file/figures")
 
 
 def few(folder: Path, cells: list[dict[str, Any]]) -> Report:

@@ -6,7 +6,7 @@ What is not there is said in words: a number that was never measured must not lo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from muppet_zoo.report.compare import ComparisonRow, Report, ScoreRow
@@ -41,7 +41,7 @@ def tables_of(report: Report) -> list[Table]:
             title="Averages over targets",
             caption=f"Headline scores, over the targets that lack no cell. Interval: {percent}, "
             f"Student, of the seeds' averages. Gain over {report.baseline}: per target, with the "
-            f"{percent} interval over targets; p: exact permutation over targets, Holm.",
+            f"{percent} interval over targets; p: permutation test over targets, Holm.",
             rows=tuple(_average_rows(report)),
         ),
         Table(
@@ -68,7 +68,13 @@ def tables_of(report: Report) -> list[Table]:
             rows=tuple(_published_rows(report)),
         ),
     ]
-    return [table for table in made if table.rows]
+    return [replace(table, rows=_known_columns(table.rows)) for table in made if table.rows]
+
+
+def _known_columns(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows without columns in which there is nothing, such as the tasks of arms without any."""
+    empty = {column for column in rows[0] if all(row[column] is None for row in rows)}
+    return tuple({key: row[key] for key in row if key not in empty} for row in rows)
 
 
 def notes_of(report: Report) -> list[str]:
@@ -80,8 +86,9 @@ def notes_of(report: Report) -> list[str]:
         notes.append(
             f"A permutation test over n seeds has no p below 2/2^n (seeds and least p here: "
             f"{least}). Where that is above 0.05, no gain can be significant over seeds; look at "
-            f"the interval, which assumes normal scores, and at the test over examples."
+            f"the interval, which assumes normal scores, and at a test over examples."
         )
+    if any(row.examples for row in report.comparisons):
         notes.append(
             "The test over examples takes the trained models as given: it says whether the gain "
             "holds for more rows of this target, not for other seeds."
