@@ -8,16 +8,15 @@ are then shuffled, so that lengths do not rise within it. A window is a pure fun
 the order fills them anew each time, so no two examples share a micro-batch for ever.
 
 Stages: `Order` draws → window → micro-batch plans → optimizer steps (`Batcher`) → the share of one
-process (`for_rank`) → arrays (`collate`). Up to the last stage only lengths are read.
+process (`for_rank`). Only lengths are read here; `collate` makes arrays of what was planned.
 
-Shapes: B sequences of a micro-batch, T its longest sequence, n examples of a plan, N examples of
-one head type, K most sequences of an example (options).
+Shapes: n examples of a plan.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from muppet_zoo.errors import CheckpointError, UsageError
 from muppet_zoo.order import MICRO_BATCHES, SAMPLE, Order, key, permute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from muppet_zoo.task_data import TaskData
 
@@ -92,49 +91,6 @@ class StepPlan:
         num_passes = -(-len(self.micro_batches) // world_size)
         mine = self.micro_batches[rank::world_size]
         return mine + (None,) * (num_passes - len(mine))
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadRows:
-    """The N examples of a micro-batch that one type of head scores.
-
-    head:       the head type.
-    tasks:      (N,) index in the run's list of tasks.
-    rows:       (N,) row of the task's split.
-    sequences:  (N, K) index into B of each example's sequences, -1 where it has fewer than K.
-    target:     by head type, see `collate_target`.
-    """
-
-    head: str
-    tasks: I32
-    rows: I64
-    sequences: I64
-    target: NDArray[Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicroBatch:
-    """What one pass of the model reads.
-
-    input_ids:       (B, T) int64, padded at the end.
-    attention_mask:  (B, T) bool, true for tokens.
-    second_start:    (B,) int64, index of the second segment's first token; the length if none.
-    groups:          by head type, in alphabetical order, which is the same on every process.
-    num_tokens:      tokens without padding.
-    num_examples:    examples, each counted once however many options it has.
-    """
-
-    input_ids: I64
-    attention_mask: NDArray[np.bool_]
-    second_start: I64
-    groups: dict[str, HeadRows]
-    num_tokens: int
-    num_examples: int
-
-    @property
-    def padding_share(self) -> float:
-        """Padding as a share of B * T."""
-        return (self.input_ids.size - self.num_tokens) / self.input_ids.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +178,7 @@ class Batcher:
         draws = self.order.draws(start, end - start)
         lengths = np.empty(len(draws.row), dtype=np.uint32)
         counts = np.empty(len(draws.row), dtype=np.uint16)
-        for task, where in _by_task(draws.task):
+        for task, where in by_task(draws.task):
             rows = draws.row[where]
             lengths[where] = self.datas[task].lengths[rows]
             counts[where] = self.datas[task].num_sequences[rows]
@@ -303,120 +259,10 @@ def _ends(
     return ends
 
 
-def _by_task(tasks: I32) -> Iterator[tuple[int, I64]]:
+def by_task(tasks: I32) -> Iterator[tuple[int, I64]]:
     """(task, its places (n_t,) in ascending order) for each task that occurs."""
     places = np.argsort(tasks, kind="stable")
     present, first = np.unique(tasks[places], return_index=True)
     bounds = zip(first.tolist(), [*first[1:].tolist(), len(tasks)], strict=False)
     for task, (start, end) in zip(present.tolist(), bounds, strict=False):
         yield task, places[start:end]
-
-
-def collate(plan: MicroBatchPlan, datas: Sequence[TaskData], pad_id: int) -> MicroBatch:
-    """Reads the rows of a plan and lays them out; sequences are in the order of the plan."""
-    taken = [
-        (datas[task].head_type, where, datas[task].take(plan.rows[where]))
-        for task, where in _by_task(plan.tasks)
-    ]
-    counts = np.empty(len(plan.rows), dtype=np.int64)
-    for _, where, columns in taken:
-        counts[where] = columns.num_sequences
-    first = np.cumsum(counts) - counts
-    num_sequences = int(counts.sum())
-    sequences: list[NDArray[Any]] = [np.empty(0)] * num_sequences
-    second_start = np.empty(num_sequences, dtype=np.int64)
-    targets: list[Any] = [None] * len(plan.rows)
-    places: dict[str, list[I64]] = {}
-    for head, where, columns in taken:
-        places.setdefault(head, []).append(where)
-        into = _ranges(first[where], counts[where])
-        second_start[into] = columns.second_start
-        for index, sequence in zip(into.tolist(), columns.sequences, strict=True):
-            sequences[index] = sequence
-        for index, target in zip(where.tolist(), columns.target, strict=True):
-            targets[index] = target
-    lengths = np.array([len(sequence) for sequence in sequences])
-    attention_mask = np.arange(lengths.max()) < lengths[:, None]
-    input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
-    input_ids[attention_mask] = np.concatenate(sequences)
-    groups = {}
-    for head in sorted(places):
-        where = np.sort(np.concatenate(places[head]))
-        groups[head] = HeadRows(
-            head=head,
-            tasks=plan.tasks[where],
-            rows=plan.rows[where],
-            sequences=_index(first[where], counts[where]),
-            target=collate_target(head, [targets[i] for i in where.tolist()], lengths.max()),
-        )
-    return MicroBatch(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        second_start=second_start,
-        groups=groups,
-        num_tokens=int(lengths.sum()),
-        num_examples=len(plan.rows),
-    )
-
-
-def _ranges(first: I64, counts: I64) -> I64:
-    """first[0], first[0] + 1, … for counts[0] numbers, then the same of first[1], …"""
-    ends = np.cumsum(counts)
-    return np.repeat(first - ends + counts, counts) + np.arange(counts.sum())
-
-
-def _index(first: I64, counts: I64) -> I64:
-    """(N, K) the same ranges as rows, -1 beyond their end."""
-    option = np.arange(counts.max())
-    return np.where(option < counts[:, None], first[:, None] + option, -1)
-
-
-def collate_target(head_type: str, targets: Sequence[Any], num_tokens: int) -> NDArray[Any]:
-    """Targets of N examples as one array, for a micro-batch whose longest sequence is `num_tokens`.
-
-    classification, multiple_choice:  (N,) int64, -1 where unlabelled.
-    regression:                       (N,) float32, NaN where unlabelled.
-    multi_label:                      (N, most labels) int64, padded with -1.
-    token_classification:             (N, T) int64, -100 where not scored and in padding.
-    span:                             (N, 2) int64, start and end inclusive, -1 where unlabelled.
-    generation:                       (N, longest target) int64, padded with -100.
-    """
-    return _TARGETS[head_type](targets, num_tokens)
-
-
-def _integers(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
-    return np.array(targets, dtype=np.int64)
-
-
-def _floats(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
-    return np.array(targets, dtype=np.float32)
-
-
-def _labels(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
-    return _padded(targets, max(map(len, targets)), -1)
-
-
-def _per_token(targets: Sequence[Any], num_tokens: int) -> NDArray[Any]:
-    return _padded(targets, num_tokens, -100)
-
-
-def _target_tokens(targets: Sequence[Any], _num_tokens: int) -> NDArray[Any]:
-    return _padded(targets, max(map(len, targets)), -100)
-
-
-def _padded(targets: Sequence[Any], width: int, fill: int) -> NDArray[Any]:
-    padded = np.full((len(targets), width), fill, dtype=np.int64)
-    for row, target in zip(padded, targets, strict=True):
-        row[: len(target)] = target
-    return padded
-
-
-_TARGETS: dict[str, Callable[[Sequence[Any], int], NDArray[Any]]] = {
-    "classification": _integers,
-    "generation": _target_tokens,
-    "multi_label": _labels,
-    "multiple_choice": _integers,
-    "regression": _floats,
-    "span": _integers,
-    "token_classification": _per_token,
-}

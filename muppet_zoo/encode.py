@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 from muppet_zoo.errors import UsageError
 from muppet_zoo.examples import Example, examples_of
 from muppet_zoo.formats import Segments
-from muppet_zoo.heads import Generation, MultipleChoice, TokenClassification
+from muppet_zoo.generation import Answer, Generation
+from muppet_zoo.heads import MultipleChoice
 from muppet_zoo.rows import Row, RowProblem
 from muppet_zoo.spans import Span
 from muppet_zoo.spec import TaskSpec
+from muppet_zoo.targets import TOKEN
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-_ALIGNED_HEADS = (Span.type, TokenClassification.type)  # their targets need offsets or word ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +204,7 @@ class ExampleEncoder:
             for example in segments
             for first, second in example.sequences
         ]
-        if self._spec.head.type in _ALIGNED_HEADS:
+        if self._spec.head.level == TOKEN:  # targets need offsets or word ids
             return list(self._tokenizer.encode_batch(texts))
         return list(self._tokenizer.encode_batch_fast(texts))
 
@@ -262,11 +262,16 @@ class ExampleEncoder:
             return self._encode_answers(targets, self._spec.head.max_target_tokens)
         return targets
 
-    def _encode_answers(self, targets: Sequence[str | None], max_tokens: int) -> list[Any]:
+    def _encode_answers(
+        self, targets: Sequence[str | None], max_tokens: int
+    ) -> list[Answer | None]:
         self._tokenizer.enable_truncation(max_tokens)
         encoded = self._tokenizer.encode_batch_fast([target or "" for target in targets])
         self._limit_tokens()
-        return [None if t is None else e for t, e in zip(targets, encoded, strict=True)]
+        return [
+            None if text is None else Answer(text=text, encoding=encoding)
+            for text, encoding in zip(targets, encoded, strict=True)
+        ]
 
 
 def _check_answer_room(max_target_tokens: int, tokenizer: Tokenizer) -> None:

@@ -7,7 +7,7 @@
     ├── ShardError                 built data is missing, damaged, or was made for something else
     ├── CheckpointError            a checkpoint is missing, damaged, or belongs to another run
     ├── TrainingError              the training cannot go on: a loss is not finite, a process died
-    ├── NotTrainableError          the task is valid, but its head cannot be trained yet
+    ├── NotTrainableError          the task is valid, but this model cannot learn it
     ├── metrics.ScoreError         predictions and references that cannot be scored
     ├── results.ReportError        reports that cannot be read or compared
     └── UsageError                 exit code 2: the request itself cannot be carried out
@@ -84,7 +84,7 @@ class TrainingError(MuppetZooError):
 
 
 class NotTrainableError(MuppetZooError):
-    """The task is valid, but its head cannot be trained yet."""
+    """The task is valid, but this model cannot learn it."""
 
 
 class UsageError(MuppetZooError):

@@ -1,8 +1,10 @@
 """Head types: what is predicted, how a row's target is read, and how it is stored in a shard.
 
-A head type is a frozen record of spec fields. It reads the target of one row (`read_target`) and
-turns a chunk of targets, together with the tokenizer's encodings, into Arrow columns
-(`target_columns`). What the model does with them lives with the trainer; nothing here knows torch.
+A head type is a frozen record of spec fields. It says what it reads of the model (`level`) and how
+many outputs it needs (`num_columns`), reads the target of one row (`read_target`), turns a chunk of
+targets, together with the tokenizer's encodings, into Arrow columns (`target_columns`), and says
+what array a micro-batch of them is (`target_form`). What the model does with them lives with the
+trainer; nothing here knows torch.
 
 Stored targets, `-1` (NaN for regression) where the publisher keeps the labels:
     classification        target  int32            label index
@@ -14,7 +16,9 @@ Stored targets, `-1` (NaN for regression) where the publisher keeps the labels:
                                                    unknown, [0, 0] where there is no answer
                           window  int32            number of the window in its example, from 0
                           context, answers, offsets: what scoring needs to compare texts
-    generation            target  list<uint>       token ids of the answer
+    generation (generation.py)
+                          target  list<uint>       token ids of the answer
+                          answer  string           its text, whole, to score against
 """
 
 from __future__ import annotations
@@ -25,22 +29,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from muppet_zoo.formats import Segments
+from muppet_zoo.generation import Generation
 from muppet_zoo.rows import (
     Row,
     RowProblem,
-    Template,
     describe,
     get_list,
     get_path,
     spelled,
 )
 from muppet_zoo.spans import Span
-from muppet_zoo.targets import UNLABELLED, Encoding, TargetColumns
+from muppet_zoo.targets import (
+    IGNORED,
+    SENTENCE,
+    TOKEN,
+    UNLABELLED,
+    Encoding,
+    TargetColumns,
+    TargetForm,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-IGNORED = -100  # PyTorch's default ignore_index of cross_entropy
 
 
 class _LabelReader:
@@ -70,11 +80,17 @@ class Classification:
     """One of K labels for the whole input; every dataset has a head of its own (MUPPET §3.1)."""
 
     type: ClassVar[str] = "classification"
+    level: ClassVar[str] = SENTENCE
+    target_form: ClassVar[TargetForm] = TargetForm()
     formats: ClassVar[frozenset[str]] = frozenset({"single", "pair"})
     target_kinds: ClassVar[frozenset[str]] = frozenset({"label", "integer", "string", "boolean"})
     target: str
     labels: tuple[str, ...]
     shared_head: str | None = None
+
+    @property
+    def num_columns(self) -> int:
+        return len(self.labels)
 
     def columns(self) -> tuple[str, ...]:
         return (self.target,)
@@ -96,11 +112,17 @@ class MultiLabel:
     """Any subset of K labels."""
 
     type: ClassVar[str] = "multi_label"
+    level: ClassVar[str] = SENTENCE
+    target_form: ClassVar[TargetForm] = TargetForm(padding=UNLABELLED)
     formats: ClassVar[frozenset[str]] = frozenset({"single", "pair"})
     target_kinds: ClassVar[frozenset[str]] = frozenset({"labels", "integers", "strings"})
     target: str
     labels: tuple[str, ...]
     shared_head: str | None = None
+
+    @property
+    def num_columns(self) -> int:
+        return len(self.labels)
 
     def columns(self) -> tuple[str, ...]:
         return (self.target,)
@@ -127,11 +149,17 @@ class Regression:
     """One number on a bounded scale, such as similarity from 0 to 5."""
 
     type: ClassVar[str] = "regression"
+    level: ClassVar[str] = SENTENCE
+    target_form: ClassVar[TargetForm] = TargetForm(dtype="float32")
     formats: ClassVar[frozenset[str]] = frozenset({"single", "pair"})
     target_kinds: ClassVar[frozenset[str]] = frozenset({"number", "integer"})
     target: str
     range: tuple[float, float]
     shared_head: str | None = None
+
+    @property
+    def num_columns(self) -> int:
+        return 1
 
     def columns(self) -> tuple[str, ...]:
         return (self.target,)
@@ -166,11 +194,17 @@ class TokenClassification:
     """One label per word; the word's first token carries it."""
 
     type: ClassVar[str] = "token_classification"
+    level: ClassVar[str] = TOKEN
+    target_form: ClassVar[TargetForm] = TargetForm(padding=IGNORED, per_token=True)
     formats: ClassVar[frozenset[str]] = frozenset({"tokens"})
     target_kinds: ClassVar[frozenset[str]] = frozenset({"labels", "integers", "strings"})
     target: str
     labels: tuple[str, ...]
     shared_head: str | None = None
+
+    @property
+    def num_columns(self) -> int:
+        return len(self.labels)
 
     def columns(self) -> tuple[str, ...]:
         return (self.target,)
@@ -209,12 +243,18 @@ class MultipleChoice:
     """The right one of an example's options; one scoring head is shared by all such tasks."""
 
     type: ClassVar[str] = "multiple_choice"
+    level: ClassVar[str] = SENTENCE
+    target_form: ClassVar[TargetForm] = TargetForm()
     formats: ClassVar[frozenset[str]] = frozenset({"multiple_choice"})
     target_kinds: ClassVar[frozenset[str]] = frozenset({"label", "integer", "string", "boolean"})
     list_fields: ClassVar[frozenset[str]] = frozenset({"keys"})
     target: str
     keys: str | tuple[str, ...] | None = None
     shared_head: str | None = "multiple_choice"
+
+    @property
+    def num_columns(self) -> int:
+        return 1
 
     def columns(self) -> tuple[str, ...]:
         return (self.target, self.keys) if isinstance(self.keys, str) else (self.target,)
@@ -250,44 +290,6 @@ class MultipleChoice:
         self, targets: Sequence[int | None], encodings: Sequence[Encoding], token_type: pa.DataType
     ) -> TargetColumns:
         return _int_column(targets)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Generation:
-    """A text that answers the input, token by token."""
-
-    type: ClassVar[str] = "generation"
-    formats: ClassVar[frozenset[str]] = frozenset({"text_to_text"})
-    target_kinds: ClassVar[frozenset[str]] = frozenset({"string"})
-    target: Template
-    max_target_tokens: int = 128
-    shared_head: str | None = None
-
-    def columns(self) -> tuple[str, ...]:
-        return self.target.columns
-
-    def read_target(self, row: Row, segments: Segments) -> str:
-        text = self.target.render(row)
-        if not text.strip():
-            raise RowProblem(f"no text in the target '{self.target.text}'")
-        return text
-
-    def histogram_keys(self, target: str) -> tuple[str, ...]:
-        return ()
-
-    def target_columns(
-        self,
-        targets: Sequence[Encoding | None],
-        encodings: Sequence[Encoding],
-        token_type: pa.DataType,
-    ) -> TargetColumns:
-        """Here a target is itself an encoding: the answer went through the tokenizer first."""
-        import pyarrow as pa
-
-        rows = [[] if target is None else target.ids for target in targets]
-        num_cut = sum(1 for target in targets if target is not None and target.overflowing)
-        columns = {"target": pa.array(rows, type=pa.list_(token_type))}
-        return TargetColumns(columns=columns, num_cut=num_cut)
 
 
 def _int_column(targets: Sequence[int | None]) -> TargetColumns:

@@ -1,12 +1,14 @@
 """The folder a trained model lives in, and how its heads are laid out; readable without torch.
 
     model/
-    ├── encoder/            Hugging Face format: AutoModel and AutoTokenizer load it
+    ├── encoder/            Hugging Face format: AutoModel and AutoTokenizer load it; an encoder-
+    │                       decoder is whole, for AutoModelForSeq2SeqLM
     ├── heads.safetensors   the fused parameters of all heads
-    └── heads.json          which columns belong to which task, labels and pooling; written last
+    └── heads.json          which columns belong to which task, labels, how heads read; written last
 
 All heads of one level share one linear map. Its columns are dealt out here: a classification task
-owns one column per label, tasks that name the same shared head own the same columns.
+owns one column per label, tasks that name the same shared head own the same columns. Generation has
+no columns: it uses the output layer of the encoder-decoder.
 """
 
 from __future__ import annotations
@@ -16,19 +18,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from muppet_zoo.errors import CheckpointError, NotTrainableError, UnknownNameError
+from muppet_zoo.errors import CheckpointError, UnknownNameError
 from muppet_zoo.file_tools import write_atomically
-from muppet_zoo.heads import (
-    Classification,
-    Head,
-    MultiLabel,
-    MultipleChoice,
-    Regression,
-    TokenClassification,
-)
+from muppet_zoo.heads import HEADS
 from muppet_zoo.manifests import decode
-from muppet_zoo.spans import Span
 from muppet_zoo.spec import TaskSpec
+from muppet_zoo.targets import SENTENCE, TOKEN, VOCABULARY
 
 LAYOUT_FILE = "heads.json"
 ENCODER_FOLDER = "encoder"
@@ -36,18 +31,48 @@ WEIGHTS_FILE = "heads.safetensors"
 MODEL_FOLDER = "model"
 CHECKPOINTS_FOLDER = "checkpoints"
 
-SENTENCE_HEADS = (Classification, MultiLabel, Regression, MultipleChoice)
-TOKEN_HEADS = (TokenClassification, Span)
-POOLINGS = ("first", "mean")
+POOLINGS = ("first", "mean", "end")
+DENSE_LAYERS = ("none", "shared", "per_task")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamSearch:
+    """How answers are generated when they are scored, as in the run file."""
+
+    num_beams: int = 4
+    length_penalty: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters instead of all weights (Hu et al. 2021); `target_modules` None: all linear.
+
+    What is saved has them merged into the weights.
+    """
+
+    rank: int
+    alpha: float
+    dropout: float
+    target_modules: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Freeze:
+    """What is not trained: the embeddings, the lowest `layers` layers of the encoder."""
+
+    embeddings: bool = False
+    layers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSlot:
     """The columns [start, start + size) of a level's linear map that answer one task.
 
-    level: `sentence`, read from the pooled state, or `token`, read from every token's state.
+    level: `sentence`, read from the pooled state, `token`, read from every token's state, or
+        `vocabulary`, read by the output layer, which has no columns here.
     no_answer: the first token may be the answer, meaning that there is none.
     shared_head: tasks with this name of a head, and the same head type, have the same columns.
+    max_target_tokens: longest answer that is generated.
     """
 
     task: str
@@ -59,6 +84,7 @@ class HeadSlot:
     range: tuple[float, float] | None = None
     no_answer: bool = False
     shared_head: str | None = None
+    max_target_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +95,26 @@ class HeadLayout:
     num_sentence_columns: int
     num_token_columns: int
 
+    @property
+    def sentence_starts(self) -> tuple[int, ...]:
+        """The first column of each sentence head, ascending; tasks that share a head count once."""
+        return tuple(sorted({slot.start for slot in self.slots if slot.level == SENTENCE}))
+
+    @property
+    def generates(self) -> bool:
+        """Whether any task's answers are generated."""
+        return any(slot.level == VOCABULARY for slot in self.slots)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Description:
     layout: HeadLayout
     pooling: str
     dropout: float
+    head_dense: str
+    beam_search: BeamSearch
+    lora: Lora | None
+    freeze: Freeze
     step: int
     seed: int
 
@@ -92,44 +132,34 @@ class ModelFolder(_Description):
 
 
 def lay_out(specs: Sequence[TaskSpec]) -> HeadLayout:
-    """Deal out columns in the order of `specs`.
-
-    Raises:
-        NotTrainableError: naming every task whose head cannot be trained yet.
-    """
-    unfit = [s for s in specs if not isinstance(s.head, SENTENCE_HEADS + TOKEN_HEADS)]
-    if unfit:
-        listed = ", ".join(f"{spec.name} ({spec.head.type})" for spec in unfit)
-        raise NotTrainableError(
-            f"not trainable yet: {listed}. The specs are valid and can be built; leave these tasks "
-            f"out of the mixture to train the others"
-        )
-    widths = {"sentence": 0, "token": 0}
+    """Deal out columns in the order of `specs`."""
+    widths = {SENTENCE: 0, TOKEN: 0, VOCABULARY: 0}
     shared: dict[tuple[str, str], int] = {}
     slots = []
     for spec in specs:
-        level = "sentence" if isinstance(spec.head, SENTENCE_HEADS) else "token"
-        size, start = _num_columns(spec.head), widths[level]
-        if spec.head.shared_head is not None:
-            start = shared.setdefault((spec.head.type, spec.head.shared_head), start)
-        widths[level] = max(widths[level], start + size)
+        head = spec.head
+        start = widths[head.level]
+        if head.shared_head is not None:
+            start = shared.setdefault((head.type, head.shared_head), start)
+        widths[head.level] = max(widths[head.level], start + head.num_columns)
         slots.append(
             HeadSlot(
                 task=spec.name,
-                head=spec.head.type,
-                level=level,
+                head=head.type,
+                level=head.level,
                 start=start,
-                size=size,
-                labels=getattr(spec.head, "labels", ()),
-                range=getattr(spec.head, "range", None),
-                no_answer=getattr(spec.head, "no_answer", False),
-                shared_head=spec.head.shared_head,
+                size=head.num_columns,
+                labels=getattr(head, "labels", ()),
+                range=getattr(head, "range", None),
+                no_answer=getattr(head, "no_answer", False),
+                shared_head=head.shared_head,
+                max_target_tokens=getattr(head, "max_target_tokens", None),
             )
         )
     return HeadLayout(
         slots=tuple(slots),
-        num_sentence_columns=widths["sentence"],
-        num_token_columns=widths["token"],
+        num_sentence_columns=widths[SENTENCE],
+        num_token_columns=widths[TOKEN],
     )
 
 
@@ -163,12 +193,6 @@ def with_slots_for(model: ModelFolder, specs: Sequence[TaskSpec]) -> HeadLayout:
         if spec.name not in trained:
             added.append(replace(now, start=before.start))
     return replace(model.layout, slots=(*model.layout.slots, *added))
-
-
-def _num_columns(head: Head) -> int:
-    if isinstance(head, Classification | MultiLabel | TokenClassification):
-        return len(head.labels)
-    return 2 if isinstance(head, Span) else 1  # a span has a start and an end
 
 
 def write_layout(model: ModelFolder) -> None:
@@ -206,16 +230,23 @@ def _read(folder: Path) -> ModelFolder:
 
 
 def _check(described: _Description) -> None:
-    if described.pooling not in POOLINGS:
-        raise ValueError(f"pooling: '{described.pooling}' is none of {', '.join(POOLINGS)}")
-    levels = {head.type: "sentence" for head in SENTENCE_HEADS}
-    levels |= {head.type: "token" for head in TOKEN_HEADS}
+    _check_choice("pooling", described.pooling, POOLINGS)
+    _check_choice("head_dense", described.head_dense, DENSE_LAYERS)
     layout = described.layout
-    widths = {"sentence": layout.num_sentence_columns, "token": layout.num_token_columns}
+    widths = {SENTENCE: layout.num_sentence_columns, TOKEN: layout.num_token_columns}
     for slot in layout.slots:
-        if slot.level != levels.get(slot.head):
+        head = HEADS.get(slot.head)
+        if head is None or slot.level != head.level:
             raise ValueError(f"{slot.task}: no '{slot.head}' head reads the level '{slot.level}'")
-        if not 1 <= slot.size <= widths[slot.level] - slot.start:
+        if slot.level == VOCABULARY:
+            if not slot.max_target_tokens:
+                raise ValueError(f"{slot.task}: max_target_tokens is {slot.max_target_tokens}")
+        elif not 1 <= slot.size <= widths[slot.level] - slot.start:
             raise ValueError(
                 f"{slot.task}: {slot.size} columns from {slot.start} of {widths[slot.level]}"
             )
+
+
+def _check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{key}: '{value}' is none of {', '.join(allowed)}")

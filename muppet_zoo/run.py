@@ -15,18 +15,34 @@ from typing import Any
 
 from muppet_zoo.batches import Batching
 from muppet_zoo.errors import SpecError, UsageError, suggest
+from muppet_zoo.model_folder import BeamSearch, Freeze, Lora
 from muppet_zoo.validation import load_schema, schema_findings
 from muppet_zoo.yaml_reader import Document, parse_scalar, read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
-    """The encoder (a folder or a hub name) and how sentence heads read it."""
+    """The encoder or encoder-decoder (a folder or a hub name), how heads read it, what is trained.
+
+    pooling None: the first token's state of an encoder, the last one's of an encoder-decoder.
+    """
 
     encoder: str
     random_init: bool
-    pooling: str
+    pooling: str | None
     dropout: float
+    head_dense: str
+    gradient_checkpointing: bool
+    freeze: Freeze
+    lora: Lora | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """How answers are learned and, when they are scored, generated."""
+
+    label_smoothing: float
+    beam_search: BeamSearch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +106,7 @@ class Run:
     seed: int
     trainer: str
     model: ModelSettings
+    generation: GenerationSettings
     batching: Batching
     optimizer: OptimizerSettings
     schedule: Schedule
@@ -135,7 +152,8 @@ def parse_run(data: Mapping[str, Any]) -> Run:
         allow_trained_targets=data["allow_trained_targets"],
         seed=data["seed"],
         trainer=data["trainer"],
-        model=ModelSettings(**data["model"]),
+        model=_model_settings(data["model"]),
+        generation=_generation_settings(data["generation"]),
         batching=Batching(**data["batching"]),
         optimizer=OptimizerSettings(
             name=optimizer["name"],
@@ -164,6 +182,23 @@ def parse_run(data: Mapping[str, Any]) -> Run:
         log_every_steps=data["logging"]["every_steps"],
         deepspeed=DeepSpeedSettings(**data["deepspeed"]),
         raw=data,
+    )
+
+
+def _model_settings(data: Mapping[str, Any]) -> ModelSettings:
+    lora = data["lora"]
+    if lora is not None:
+        names = lora.get("target_modules")
+        targets = None if names is None else tuple(names)
+        lora = Lora(**{**lora, "alpha": float(lora["alpha"]), "target_modules": targets})
+    inner = {"freeze": Freeze(**data["freeze"]), "lora": lora, "pooling": data.get("pooling")}
+    return ModelSettings(**{**data, **inner})
+
+
+def _generation_settings(data: Mapping[str, Any]) -> GenerationSettings:
+    search = {key: value for key, value in data.items() if key != "label_smoothing"}
+    return GenerationSettings(
+        label_smoothing=data["label_smoothing"], beam_search=BeamSearch(**search)
     )
 
 
@@ -210,7 +245,7 @@ def _changed(data: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
         data["data"] = _resolved(data["data"], Path.cwd())
     if "model.encoder" in keys:
         data["model"]["encoder"] = _encoder(data["model"]["encoder"], Path.cwd())
-    return data
+    return with_defaults(data)  # of a group that was not there before
 
 
 def _set(data: dict[str, Any], keys: Sequence[str], text: str) -> None:
@@ -231,7 +266,9 @@ def _set(data: dict[str, Any], keys: Sequence[str], text: str) -> None:
         raise UsageError(f"--set: {'.'.join(keys)} cannot be '{text}'; give a finite number")
     inner = data
     for key in keys[:-1]:
-        inner = inner.setdefault(key, {})
+        if inner.get(key) is None:
+            inner[key] = {}
+        inner = inner[key]
     if keys[-1] in ("mixture", "task"):  # one replaces the other
         data.pop("mixture", None)
         data.pop("task", None)

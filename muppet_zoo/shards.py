@@ -185,7 +185,7 @@ class BuiltSplit:
 
     @cached_property
     def lengths(self) -> NDArray[np.uint32]:
-        """(num_records,) tokens of each record's longest sequence."""
+        """(num_records,) tokens of each record's longest sequence, or of its answer if longer."""
         return np.concatenate([part.lengths() for part in self._parts])
 
     @cached_property
@@ -249,9 +249,11 @@ class _Part:
 
     def lengths(self) -> NDArray[np.uint32]:
         lengths = np.diff(self._ids.offsets).astype(np.uint32)
-        if self._options is None:
-            return lengths
-        return np.maximum.reduceat(lengths, self._options[:-1])
+        if self._options is not None:
+            return np.maximum.reduceat(lengths, self._options[:-1])
+        if self._answers is not None:
+            return np.maximum(lengths, np.diff(self._answers.offsets).astype(np.uint32))
+        return lengths
 
     def num_sequences(self) -> NDArray[np.uint16]:
         if self._options is None:
@@ -284,6 +286,12 @@ class _Part:
     def _ids(self) -> _Lists:
         column = self.batch.column("input_ids")
         return _Lists(column if self._options is None else column.values)
+
+    @cached_property
+    def _answers(self) -> _Lists | None:
+        """Token ids of the answers that are generated, where they are."""
+        is_generated = "answer" in self.batch.schema.names
+        return self._target if is_generated and isinstance(self._target, _Lists) else None
 
     @cached_property
     def _second_start(self) -> NDArray[np.int32]:

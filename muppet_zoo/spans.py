@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from muppet_zoo.formats import Segments
 from muppet_zoo.rows import Row, RowProblem, as_text, describe, get_list
-from muppet_zoo.targets import UNLABELLED, Encoding, TargetColumns
+from muppet_zoo.targets import TOKEN, UNLABELLED, Encoding, TargetColumns, TargetForm
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,6 +67,8 @@ class Span:
     """
 
     type: ClassVar[str] = "span"
+    level: ClassVar[str] = TOKEN
+    target_form: ClassVar[TargetForm] = TargetForm()
     formats: ClassVar[frozenset[str]] = frozenset({"extractive_qa"})
     target_kinds: ClassVar[frozenset[str]] = frozenset({"strings"})
     list_fields: ClassVar[frozenset[str]] = frozenset({"answer_starts"})
@@ -74,6 +76,10 @@ class Span:
     answer_starts: str
     no_answer: bool = False
     shared_head: str | None = "span"
+
+    @property
+    def num_columns(self) -> int:
+        return 2  # a start and an end
 
     @property
     def target(self) -> str:

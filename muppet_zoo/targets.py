@@ -1,4 +1,5 @@
-"""What every head type shares: a tokenizer's encoding as targets see it, and what they become."""
+"""What every head type shares: what it reads of the model, the encoding that targets are aligned
+with, and the forms that targets take in a shard and in a micro-batch."""
 
 from __future__ import annotations
 
@@ -9,6 +10,24 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 UNLABELLED = -1
+IGNORED = -100  # PyTorch's default ignore_index of cross_entropy
+
+# What a head reads: the pooled state of a sequence, the state of every token, or the states of the
+# decoder through the model's own output layer.
+SENTENCE, TOKEN, VOCABULARY = "sentence", "token", "vocabulary"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetForm:
+    """How the targets of N examples become one array.
+
+    dtype: numpy's name. padding: what fills short lists; None where all have one shape.
+    per_token: lists are as long as the micro-batch's longest sequence, not as the longest of them.
+    """
+
+    dtype: str = "int64"
+    padding: int | None = None
+    per_token: bool = False
 
 
 class Encoding(Protocol):

@@ -50,7 +50,10 @@ class TaskData(Protocol):
 
     @property
     def lengths(self) -> NDArray[np.uint32]:
-        """(rows,) tokens of each example's longest sequence, special tokens included, >= 1."""
+        """(rows,) tokens of each example's longest sequence, special tokens included, >= 1.
+
+        An answer that is generated counts as a sequence: the decoder reads it beside the others.
+        """
         ...
 
     @property

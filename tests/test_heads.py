@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muppet_zoo.formats import FORMATS, Segments
+from muppet_zoo.generation import Answer, Generation
 from muppet_zoo.heads import (
     HEADS,
     Classification,
-    Generation,
     Head,
     MultiLabel,
     MultipleChoice,
@@ -118,8 +118,9 @@ def test_a_chunk_of_targets_keeps_its_length(name: str) -> None:
     )
     targets = [target, None, target]
     encodings: list[Any] = [encoding] * 3
-    if name == "generation":  # its targets are encodings themselves
-        targets = [encoding, None, encoding]
+    if name == "generation":  # its targets went through the tokenizer
+        answer = Answer(text="Rain!", encoding=encoding)
+        targets = [answer, None, answer]
     if name == "span":  # its targets are in its windows
         targets = [0, 0, 0]
         made = [head.windows(t, CONTEXT, encoding, 8, every_window=True) for t in (target, None)]

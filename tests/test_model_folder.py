@@ -11,18 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_zoo import KINDS, spec_data, write_spec
 
-from muppet_zoo.errors import CheckpointError, NotTrainableError
+from muppet_zoo.errors import CheckpointError
 from muppet_zoo.model_folder import (
     LAYOUT_FILE,
+    BeamSearch,
+    Freeze,
     HeadLayout,
+    Lora,
     ModelFolder,
     find_model,
     lay_out,
     write_layout,
 )
 from muppet_zoo.spec import TaskSpec
-
-TRAINABLE = [kind for kind in KINDS if kind != "text_to_text"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def spans(layout: HeadLayout) -> list[tuple[str, str, int, int]]:
 
 
 def test_columns_are_dealt_out_in_the_order_of_the_tasks(specs: dict[str, list[TaskSpec]]) -> None:
-    layout = lay_out([spec for kind in TRAINABLE for spec in specs[kind]])
+    layout = lay_out([spec for kind in KINDS for spec in specs[kind]])
     assert spans(layout) == [
         ("single_1", "sentence", 0, 3),
         ("single_2", "sentence", 3, 6),
@@ -53,12 +54,18 @@ def test_columns_are_dealt_out_in_the_order_of_the_tasks(specs: dict[str, list[T
         ("tokens_2", "token", 3, 6),
         ("extractive_qa_1", "token", 6, 8),
         ("extractive_qa_2", "token", 6, 8),  # one head for start and end of all
+        ("text_to_text_1", "vocabulary", 0, 0),  # the output layer is the model's own
+        ("text_to_text_2", "vocabulary", 0, 0),
     ]
     assert (layout.num_sentence_columns, layout.num_token_columns) == (15, 8)
     by_task = {slot.task: slot for slot in layout.slots}
     assert by_task["single_1"].labels == ("bad", "good", "fine")
     assert by_task["pair_1"].range == (0, 5)
     assert by_task["extractive_qa_1"].head == "span"
+    assert by_task["text_to_text_1"].max_target_tokens == 128
+    assert layout.sentence_starts == (0, 3, 6, 7, 8, 11, 14)
+    assert layout.generates
+    assert not lay_out(specs["single"]).generates
 
 
 def test_a_head_that_knows_of_no_answer_says_so(tmp_path: Path) -> None:
@@ -101,7 +108,7 @@ def test_a_head_of_one_type_is_not_shared_with_another_type(tmp_path: Path) -> N
     assert (layout.num_sentence_columns, layout.num_token_columns) == (4, 5)
 
 
-@given(kinds=st.lists(st.sampled_from(TRAINABLE), min_size=1, max_size=12))
+@given(kinds=st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=12))
 def test_columns_are_disjoint_and_cover_the_maps(
     specs: dict[str, list[TaskSpec]], kinds: list[str]
 ) -> None:
@@ -119,24 +126,24 @@ def test_columns_are_disjoint_and_cover_the_maps(
         assert sorted(columns) == list(range(width))
 
 
-def test_every_task_that_cannot_be_trained_is_named(specs: dict[str, list[TaskSpec]]) -> None:
-    mixed = [*specs["text_to_text"], *specs["single"]]
-    with pytest.raises(NotTrainableError) as caught:
-        lay_out(mixed)
-    assert str(caught.value).startswith(
-        "not trainable yet: text_to_text_1 (generation), text_to_text_2 (generation). "
-    )
-    assert "single_1" not in str(caught.value)
-    assert "leave these tasks out" in str(caught.value)
-
-
 # --- heads.json ------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def model(specs: dict[str, list[TaskSpec]], tmp_path: Path) -> ModelFolder:
-    layout = lay_out([spec for kind in TRAINABLE for spec in specs[kind]])
-    return ModelFolder(path=tmp_path, layout=layout, pooling="mean", dropout=0.25, step=7, seed=3)
+    layout = lay_out([spec for kind in KINDS for spec in specs[kind]])
+    return ModelFolder(
+        path=tmp_path,
+        layout=layout,
+        pooling="mean",
+        dropout=0.25,
+        head_dense="per_task",
+        beam_search=BeamSearch(num_beams=2, length_penalty=0.5),
+        lora=Lora(rank=4, alpha=8.0, dropout=0.0, target_modules=("q_proj",)),
+        freeze=Freeze(layers=1),
+        step=7,
+        seed=3,
+    )
 
 
 def test_round_trip(model: ModelFolder) -> None:
@@ -187,6 +194,10 @@ def _set(key: str, value: Any) -> Any:
         lambda data: data["layout"]["slots"].append("task"),
         lambda data: data["layout"].pop("num_token_columns"),
         _set("pooling", "median"),
+        _set("head_dense", "both"),
+        _set("beam_search", {}),
+        _set("lora", {"rank": 4}),
+        lambda data: data["layout"]["slots"][-1].update(max_target_tokens=None),
         _set("step", None),
         _set("seed", "3"),
         _set("dropout", True),

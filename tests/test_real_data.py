@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from muppet_zoo.batches import Batcher, Batching, collate
+from muppet_zoo.batches import Batcher, Batching
 from muppet_zoo.build import BuildOptions, BuildReport, build
+from muppet_zoo.collate import collate
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.mixture import Rates
 from muppet_zoo.order import Order, quotas

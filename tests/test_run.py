@@ -46,7 +46,7 @@ def schema_defaults(schema: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Every leaf of the run schema that states a default, by its dotted key."""
     found = {}
     for key, inner in schema["properties"].items():
-        if "properties" in inner:
+        if "properties" in inner and inner.get("default", {}) is not None:
             found |= schema_defaults(inner, f"{prefix}{key}.")
         elif "default" in inner:
             found[prefix + key] = inner["default"]
@@ -58,6 +58,8 @@ def test_every_default_is_the_schemas(run_file: Path) -> None:
     defaults = schema_defaults(load_schema("run"))
     assert len(defaults) > 20
     assert {key: at(run, key) for key in defaults} == defaults
+    assert run.model.lora is None
+    assert run.model.pooling is None
     assert run.optimizer.betas == tuple(defaults["optimizer.betas"])
     assert run.optimizer.head_learning_rate is None
     assert run.evaluation.every_steps is None

@@ -12,19 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from muppet_zoo_torch.decode import (
     MAX_ANSWER_TOKENS,
+    ScoredTask,
     WindowAnswer,
     best_answer,
-    check_labelled,
-    decode,
-    num_labels,
-    of_example,
-    references,
 )
+from muppet_zoo_torch.heads import HEAD_MATH
 
-from muppet_zoo.heads import IGNORED
+from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.model_folder import HeadSlot, lay_out
-from muppet_zoo.shards import BuiltSplit, open_task
-from muppet_zoo.zoo import Zoo
+from muppet_zoo.shards import open_task
+from muppet_zoo.targets import IGNORED
+from muppet_zoo.zoo import Zoo, shipped_specs
+
+ENCODER = shipped_specs() / "quickstart" / "tiny_encoder"
 
 CONTEXT = "the cat sat on the mat"
 # [CLS] who [SEP] the cat sat on the mat [SEP]
@@ -84,11 +84,13 @@ def test_the_best_answer_of_all_windows_is_the_examples(no_answer: bool, found: 
     )
     slot = HeadSlot(task="t", head="span", level="token", start=0, size=2, no_answer=no_answer)
     examples = (records[:2], records[2:4], records[4:5])
+    of_example = HEAD_MATH["span"].decoder.of_example
     assert [of_example(example, slot) for example in examples] == found
 
 
 def test_other_predictions_are_one_per_example() -> None:
     slot = HeadSlot(task="t", head="classification", level="sentence", start=0, size=2)
+    of_example = HEAD_MATH["classification"].decoder.of_example
     assert [of_example([1], slot), of_example([0], slot)] == [1, 0]
 
 
@@ -115,40 +117,53 @@ def test_best_answer_is_the_best_of_all_allowed_pairs(seed: int, num_tokens: int
     assert found.score == pytest.approx(start[2 + i] + end[2 + j])
 
 
-def opened(data: Path, zoo: Zoo, task: str) -> tuple[BuiltSplit, HeadSlot]:
-    return open_task(data, task, "validation"), lay_out([zoo.task(task)]).slots[0]
+def opened(data: Path, zoo: Zoo, task: str) -> ScoredTask:
+    return ScoredTask(
+        split=open_task(data, task, "validation"),
+        slot=lay_out([zoo.task(task)]).slots[0],
+        tokenizer=open_tokenizer(str(ENCODER)).load(),
+    )
+
+
+def decode(predicted: torch.Tensor, task: ScoredTask) -> list[Any]:
+    return HEAD_MATH[task.slot.head].decoder.predictions(predicted, ROWS, task)
+
+
+def references(task: ScoredTask, num_examples: int | None = None) -> list[Any]:
+    firsts = task.split.example_starts[: num_examples or task.split.num_examples]
+    return HEAD_MATH[task.slot.head].decoder.references(firsts, task)
 
 
 ROWS = np.array([5, 0, 3])
 
 
 def test_plain_values(quickstart_data: Path, zoo: Zoo) -> None:
-    split, slot = opened(quickstart_data, zoo, "qs_topic")
-    assert decode("classification", torch.tensor([2, 0, 1]), ROWS, split, slot) == [2, 0, 1]
-    split, slot = opened(quickstart_data, zoo, "qs_similarity")
-    found = decode("regression", torch.tensor([0.5, 2.0, 5.0]), ROWS, split, slot)
+    topic = opened(quickstart_data, zoo, "qs_topic")
+    assert decode(torch.tensor([2, 0, 1]), topic) == [2, 0, 1]
+    similarity = opened(quickstart_data, zoo, "qs_similarity")
+    found = decode(torch.tensor([0.5, 2.0, 5.0]), similarity)
     assert found == [0.5, 2.0, 5.0]
     assert all(isinstance(value, float) for value in found)
 
 
 def test_label_sets(quickstart_data: Path, zoo: Zoo) -> None:
-    split, slot = opened(quickstart_data, zoo, "qs_mentions")
+    task = opened(quickstart_data, zoo, "qs_mentions")
     predicted = torch.tensor([[1, 0, 1, 0, 0, 0], [0] * 6, [0, 0, 0, 0, 1, 0]], dtype=torch.bool)
-    assert decode("multi_label", predicted, ROWS, split, slot) == [[0, 2], [], [4]]
+    assert decode(predicted, task) == [[0, 2], [], [4]]
 
 
 def test_tags_are_one_name_per_scored_word(quickstart_data: Path, zoo: Zoo) -> None:
-    split, slot = opened(quickstart_data, zoo, "qs_word_tags")
-    targets = split.take(ROWS).target
+    task = opened(quickstart_data, zoo, "qs_word_tags")
+    targets = task.split.take(ROWS).target
     # The right tag everywhere and a wrong one where nothing is scored: nothing of it may be read.
-    predicted = torch.full((3, max(map(len, targets)) + 2), len(slot.labels) - 1)
+    predicted = torch.full((3, max(map(len, targets)) + 2), len(task.slot.labels) - 1)
     for i, target in enumerate(targets):
         scored = np.asarray(target) != IGNORED
         predicted[i, : len(target)][torch.from_numpy(scored)] = torch.from_numpy(
             np.asarray(target)[scored].astype(np.int64)
         )
-    found = decode("token_classification", predicted, ROWS, split, slot)
-    wanted = references(split, slot, np.arange(split.num_examples))
+    found = decode(predicted, task)
+    wanted = references(task)
     assert found == [wanted[row] for row in ROWS]
     words = [len(words) for words in read_words(zoo)]
     assert [len(tags) for tags in found] == [words[row] for row in ROWS]
@@ -164,15 +179,13 @@ def read_words(zoo: Zoo) -> list[list[str]]:
 
 
 def test_answers_come_from_each_rows_own_context(quickstart_data: Path, zoo: Zoo) -> None:
-    split, slot = opened(quickstart_data, zoo, "qs_find_thing")
-    targets = split.take(ROWS).target
-    predicted = torch.full((3, int(split.lengths[ROWS].max()) + 2, 2), -1.0)
+    task = opened(quickstart_data, zoo, "qs_find_thing")
+    targets = task.split.take(ROWS).target
+    predicted = torch.full((3, int(task.split.lengths[ROWS].max()) + 2, 2), -1.0)
     for i, (first, last) in enumerate(targets):
         predicted[i, first, 0] = predicted[i, last, 1] = 3.0
-    wanted = references(split, slot, np.arange(split.num_examples))
-    assert [[answer.text] for answer in decode("span", predicted, ROWS, split, slot)] == [
-        wanted[row] for row in ROWS
-    ]
+    wanted = references(task)
+    assert [[answer.text] for answer in decode(predicted, task)] == [wanted[row] for row in ROWS]
 
 
 @pytest.mark.parametrize(
@@ -187,21 +200,23 @@ def test_answers_come_from_each_rows_own_context(quickstart_data: Path, zoo: Zoo
     ],
 )
 def test_references(quickstart_data: Path, zoo: Zoo, task: str, of_one: type) -> None:
-    split, slot = opened(quickstart_data, zoo, task)
-    found = references(split, slot, np.arange(9))
+    scored = opened(quickstart_data, zoo, task)
+    found = references(scored, 9)
     assert len(found) == 9
     assert {type(value) for value in found} == {of_one}
-    assert found == references(split, slot, np.arange(split.num_examples))[:9]
-    assert check_labelled(found, slot.head)
-    if slot.labels:
-        assert num_labels(split, slot, np.arange(9)) == len(slot.labels)
+    assert found == references(scored)[:9]
+    decoder = HEAD_MATH[scored.slot.head].decoder
+    assert decoder.is_labelled(found)
+    if scored.slot.labels:
+        assert decoder.num_labels(np.arange(9), scored) == len(scored.slot.labels)
 
 
 def test_choices_have_as_many_labels_as_the_longest_row_has_options(
     quickstart_data: Path, zoo: Zoo
 ) -> None:
-    split, slot = opened(quickstart_data, zoo, "qs_fitting_thing")
-    assert num_labels(split, slot, np.arange(20)) == max(split.num_sequences[:20]) >= 2
+    task = opened(quickstart_data, zoo, "qs_fitting_thing")
+    num_labels = HEAD_MATH["multiple_choice"].decoder.num_labels(np.arange(20), task)
+    assert num_labels == max(task.split.num_sequences[:20]) >= 2
 
 
 @pytest.mark.parametrize(
@@ -213,11 +228,12 @@ def test_choices_have_as_many_labels_as_the_longest_row_has_options(
         ("multi_label", [[-1], [-1]]),
         ("span", [[], []]),
         ("token_classification", [[], []]),
+        ("generation", ["", ""]),
     ],
 )
 def test_unlabelled_splits_are_recognised(head: str, targets: list[Any]) -> None:
-    assert not check_labelled(targets, head)
+    assert not HEAD_MATH[head].decoder.is_labelled(targets)
 
 
 def test_an_empty_label_set_is_a_label() -> None:
-    assert check_labelled([[], [1]], "multi_label")
+    assert HEAD_MATH["multi_label"].decoder.is_labelled([[], [1]])

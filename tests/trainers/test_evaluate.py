@@ -13,8 +13,9 @@ import pytest
 import torch
 from muppet_zoo_torch import evaluate
 from muppet_zoo_torch import plan as plan_module
-from muppet_zoo_torch.decode import references
+from muppet_zoo_torch.decode import Decoder, ScoredTask
 from muppet_zoo_torch.export import load_model
+from muppet_zoo_torch.heads import HEAD_MATH
 from muppet_zoo_torch.plan import make_plan
 from muppet_zoo_torch.trainer import TorchTrainer
 
@@ -131,7 +132,8 @@ def test_predictions_equal_a_naive_evaluation_row_by_row(
             assert predictions == pytest.approx(naive, abs=1e-4)
             continue
         assert predictions == naive, spec.name
-        targets = references(split, slot, np.arange(split.num_examples))
+        task = ScoredTask(split=split, slot=slot, tokenizer=open_tokenizer(str(ENCODER)).load())
+        targets = HEAD_MATH[slot.head].decoder.references(split.example_starts[:-1], task)
         num_labels = len(slot.labels) or int(split.num_sequences.max())
         assert report.scores == score_all(spec.metrics, naive, targets, num_labels=num_labels)
 
@@ -364,7 +366,9 @@ def test_labels_that_turn_out_to_be_missing_are_no_score(
     request_for: Callable[..., EvalRequest],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluate, "references", lambda split, slot, n: [-1] * n)
+    unknown = Decoder(references=lambda rows, task: [-1] * len(rows))
+    math = replace(HEAD_MATH["classification"], decoder=unknown)
+    monkeypatch.setitem(HEAD_MATH, "classification", math)
     with pytest.raises(ShardError, match="cannot be scored"):
         TorchTrainer().evaluate(request_for(specs[:1]))
 

@@ -13,7 +13,8 @@ import torch
 from click.testing import CliRunner
 from muppet_zoo_torch.evaluate import evaluate_folder
 from muppet_zoo_torch.export import load_model
-from muppet_zoo_torch.model import MultiTaskModel, load_encoder
+from muppet_zoo_torch.model import MultiTaskModel
+from muppet_zoo_torch.pretrained import load_encoder
 from muppet_zoo_torch.trainer import TorchTrainer
 from safetensors.torch import load_file, save_file
 

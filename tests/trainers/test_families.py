@@ -12,12 +12,12 @@ from muppet_zoo_torch.batch import to_tensors
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import pad_id
 from muppet_zoo_torch.export import load_model, write_model
-from muppet_zoo_torch.model import load_encoder
 from muppet_zoo_torch.plan import Plan, make_plan
+from muppet_zoo_torch.pretrained import load_encoder
 from muppet_zoo_torch.trainer import make_model
 from transformers import AutoConfig, AutoModel
 
-from muppet_zoo.batches import collate
+from muppet_zoo.collate import collate
 from muppet_zoo.errors import UsageError
 from muppet_zoo.model_folder import find_model
 from muppet_zoo.run import Run

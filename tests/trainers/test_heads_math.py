@@ -14,13 +14,17 @@ from muppet_zoo_torch.batch import TensorRows
 from muppet_zoo_torch.heads import HEAD_MATH, HeadInput, slot_table
 from torch import Tensor
 
-from muppet_zoo.heads import HEADS, IGNORED
+from muppet_zoo.heads import HEADS
 from muppet_zoo.model_folder import HeadLayout, HeadSlot
+from muppet_zoo.targets import IGNORED
 
 SCALED = sorted(set(HEAD_MATH) - {"regression"})
 # Columns of three tasks with other tasks' columns before, between and behind them.
 STARTS, NUM_COLUMNS = (2, 8, 13), 18
-SIZES = {"regression": (1, 1, 1), "multiple_choice": (1, 1, 1), "span": (2, 2, 2)}
+SIZES = {"regression": (1, 1, 1), "multiple_choice": (1, 1, 1), "span": (2, 2, 2),
+         "generation": (0, 0, 0)}  # fmt: skip
+PREDICTING = sorted(name for name, math in HEAD_MATH.items() if math.predict is not None)
+WIDE = ("generation", "multiple_choice", "span", "token_classification")
 RANGES = ((0.0, 5.0), (-1.0, 1.0), (1.0, 100.0))
 UNLABELLED = {
     "classification": -1,
@@ -28,6 +32,7 @@ UNLABELLED = {
     "regression": math.nan,
     "span": [-1, -1],
     "token_classification": IGNORED,
+    "generation": IGNORED,
 }
 NUM_EXAMPLES, NUM_WIDE = 7, 6  # most options or tokens
 
@@ -38,7 +43,7 @@ def layout(head: str) -> HeadLayout:
         HeadSlot(
             task=f"task_{i}",
             head=head,
-            level=HEAD_MATH[head].level,
+            level=HEADS[head].level,
             start=start,
             size=size,
             range=RANGES[i] if head == "regression" else None,
@@ -53,7 +58,7 @@ def make_input(head: str, seed: int = 0, *, scale: bool = True) -> HeadInput:
     draw = torch.Generator().manual_seed(seed)
     table = slot_table(layout(head), torch.device("cpu"))
     tasks = torch.randint(3, (NUM_EXAMPLES,), generator=draw)
-    wide = NUM_WIDE if head in ("multiple_choice", "span", "token_classification") else 1
+    wide = NUM_WIDE if head in WIDE else 1
     num_real = torch.randint(2, NUM_WIDE + 1, (NUM_EXAMPLES,), generator=draw)
     mask = torch.arange(wide) < num_real[:, None]
     logits = 3 * torch.randn(NUM_EXAMPLES, wide, NUM_COLUMNS, generator=draw, dtype=torch.float64)
@@ -91,6 +96,9 @@ def random_target(
     if head == "span":
         first = below(num_real)
         return torch.stack([first, first + below(num_real - first)], dim=-1)
+    if head == "generation":
+        tokens = torch.randint(NUM_COLUMNS, (len(size), NUM_WIDE), generator=draw)
+        return torch.where(torch.arange(NUM_WIDE) < num_real[:, None], tokens, IGNORED)
     tags = torch.stack([below(size) for _ in range(NUM_WIDE)], dim=-1)
     scored = (torch.rand(len(size), NUM_WIDE, generator=draw) < 0.7) & (
         torch.arange(NUM_WIDE) < num_real[:, None]
@@ -122,13 +130,19 @@ def naive_loss(head: str, x: HeadInput, i: int) -> tuple[float, float]:
     if head == "span":
         edges = [cross_entropy([own[t][e] for t in real], target[e]) for e in (0, 1)]
         return sum(edges) / 2, len(real)
+    if head == "generation":
+        every: list[list[float]] = x.logits[i].tolist()
+        return sum(cross_entropy(every[t], target[t]) for t in real) / len(real), NUM_COLUMNS
     losses = [cross_entropy(own[t], tag) for t, tag in enumerate(target) if tag != IGNORED]
     return sum(losses) / len(losses), size
 
 
-def test_every_head_but_generation_has_its_math() -> None:
-    assert set(HEAD_MATH) == set(HEADS) - {"generation"}
-    assert {math.level for math in HEAD_MATH.values()} == {"sentence", "token"}
+def own_columns(head: str, x: HeadInput) -> Tensor:
+    """(N, columns) those of each example's task; generation has the whole vocabulary."""
+    column = torch.arange(NUM_COLUMNS)
+    if head == "generation":
+        return torch.ones(NUM_EXAMPLES, NUM_COLUMNS, dtype=torch.bool)
+    return (column >= x.start[:, None]) & (column < (x.start + x.size)[:, None])
 
 
 @pytest.mark.parametrize("scale", [True, False])
@@ -149,8 +163,7 @@ def test_the_loss_is_the_naive_one(head: str, scale: bool, seed: int) -> None:
 def test_uniform_logits_cost_one(head: str) -> None:
     """Whatever other tasks' columns, padding options and padding tokens hold."""
     x = make_input(head)
-    column = torch.arange(NUM_COLUMNS)
-    own = (column >= x.start[:, None]) & (column < (x.start + x.size)[:, None])
+    own = own_columns(head, x)
     # Multi-label is uniform at probability one half; the others at any common value.
     common = 0.0 if head == "multi_label" else -1.7
     real = x.mask if x.logits.shape[1] > 1 else torch.ones_like(x.mask)
@@ -182,8 +195,7 @@ def test_no_gradient_reaches_other_columns_or_padding(head: str) -> None:
     logits = x.logits.clone().requires_grad_()
     HEAD_MATH[head].loss(replace(x, logits=logits)).sum().backward()
     assert logits.grad is not None
-    column = torch.arange(NUM_COLUMNS)
-    own = (column >= x.start[:, None]) & (column < (x.start + x.size)[:, None])
+    own = own_columns(head, x)
     assert not logits.grad.masked_fill(own[:, None], 0.0).any()
     if logits.shape[1] > 1:
         assert not logits.grad[~x.mask].any()
@@ -197,8 +209,10 @@ def test_padding_never_matters(head: str, seed: int, num_more: int, fill: float)
     padded = pad(head, x, num_more, fill)
     math_ = HEAD_MATH[head]
     assert torch.allclose(math_.loss(padded), math_.loss(x), rtol=1e-12, atol=0)
+    if math_.predict is None:
+        return
     before, after = math_.predict(x), math_.predict(padded)
-    if math_.level == "token":
+    if HEADS[head].level == "token":
         after = after[:, : x.logits.shape[1]]
     assert torch.equal(after, before)
 
@@ -207,7 +221,7 @@ def pad(head: str, x: HeadInput, num_more: int, fill: float) -> HeadInput:
     """As if the micro-batch held an example with more options, or a longer sequence."""
     more = (NUM_EXAMPLES, num_more)
     target = x.rows.target
-    if head == "token_classification":
+    if head in ("token_classification", "generation"):
         target = torch.cat([target, torch.full(more, IGNORED)], 1)
     if head == "multi_label":  # here an example with more labels
         target = torch.cat([target, torch.full(more, -1)], 1)
@@ -236,13 +250,15 @@ def naive_prediction(head: str, x: HeadInput, i: int) -> Any:
     return [max(range(size), key=lambda k, t=t: float(own[t, k])) for t in range(NUM_WIDE)]
 
 
-@pytest.mark.parametrize("head", sorted(HEAD_MATH))
+@pytest.mark.parametrize("head", PREDICTING)
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_predictions(head: str, seed: int) -> None:
     x = make_input(head, seed)
     wanted = [naive_prediction(head, x, i) for i in range(NUM_EXAMPLES)]
-    found = HEAD_MATH[head].predict(x)
+    predict = HEAD_MATH[head].predict
+    assert predict is not None
+    found = predict(x)
     if head == "multi_label":
         assert [torch.nonzero(row)[:, 0].tolist() for row in found] == wanted
     elif head == "regression":
@@ -259,3 +275,17 @@ def test_a_multi_label_target_is_independent_of_order_and_may_be_empty() -> None
     assert torch.equal(loss(empty), loss(padding))
     flipped = replace(x, rows=replace(x.rows, target=x.rows.target.flip(1)))
     assert torch.equal(loss(flipped), loss(x))
+
+
+def test_smoothed_targets_are_spread_over_the_vocabulary() -> None:
+    x = make_input("generation")
+    share = 0.2
+    found = HEAD_MATH["generation"].loss(replace(x, label_smoothing=share, scale=False))
+    for i in range(NUM_EXAMPLES):
+        real = int(x.mask[i].sum())
+        log_probs = x.logits[i, :real].log_softmax(-1)
+        right = log_probs[torch.arange(real), x.rows.target[i, :real]]
+        smooth = (1 - share) * right + share * log_probs.mean(-1)
+        assert found[i].item() == pytest.approx(-smooth.mean().item())
+    even = replace(x, logits=torch.zeros_like(x.logits), label_smoothing=share)
+    assert HEAD_MATH["generation"].loss(even).tolist() == pytest.approx([1.0] * NUM_EXAMPLES)

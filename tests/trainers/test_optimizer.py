@@ -141,7 +141,7 @@ def test_frozen_parameters_are_left_out() -> None:
 def test_rates_are_in_the_order_of_the_groups(settings: OptimizerSettings) -> None:
     model = small_model()
     groups = parameter_groups(model, settings)
-    assert [group["lr"] for group in groups] == base_rates(settings)
+    assert [group["lr"] for group in groups] == base_rates(model, settings)
     heads = {id(p) for p in [*model.sentence.parameters(), *model.token.parameters()]}
     rates = {group["lr"] for group in groups for p in group["params"] if id(p) in heads}
     assert rates == {settings.head_learning_rate or settings.learning_rate}

@@ -23,7 +23,8 @@ from muppet_zoo_torch.trainer import make_model
 from torch import Tensor
 from torch.nn import functional as F
 
-from muppet_zoo.batches import MicroBatchPlan, StepPlan, collate
+from muppet_zoo.batches import MicroBatchPlan, StepPlan
+from muppet_zoo.collate import collate
 from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.trainer_api import TrainRequest, tasks_of

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from muppet_zoo_torch.decode import _DECODERS
 from muppet_zoo_torch.heads import HEAD_MATH
 
-from muppet_zoo.batches import _TARGETS
 from muppet_zoo.heads import HEADS
-from muppet_zoo.model_folder import SENTENCE_HEADS, TOKEN_HEADS
+from muppet_zoo.targets import SENTENCE, TOKEN, VOCABULARY
 
 
-def test_every_head_type_can_be_collated() -> None:
-    assert set(_TARGETS) == set(HEADS)
+def test_every_head_type_has_losses() -> None:
+    assert set(HEAD_MATH) == set(HEADS)
 
 
-def test_every_trainable_head_type_has_columns_losses_and_a_decoder() -> None:
-    trainable = {head.type for head in (*SENTENCE_HEADS, *TOKEN_HEADS)}
-    assert trainable == set(HEADS) - {"generation"}
-    assert trainable == set(HEAD_MATH) == set(_DECODERS)
+def test_every_head_but_generation_predicts_from_logits() -> None:
+    assert {name for name, math in HEAD_MATH.items() if math.predict is None} == {"generation"}
 
 
-def test_both_packages_agree_on_the_level_of_a_head() -> None:
-    for head in SENTENCE_HEADS:
-        assert HEAD_MATH[head.type].level == "sentence"
-    for head in TOKEN_HEADS:
-        assert HEAD_MATH[head.type].level == "token"
+def test_every_level_is_read_by_a_head() -> None:
+    assert {head.level for head in HEADS.values()} == {SENTENCE, TOKEN, VOCABULARY}

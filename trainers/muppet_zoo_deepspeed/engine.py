@@ -93,9 +93,14 @@ class DeepSpeedEngine:
         return {name: value for name, value in state.items() if name in persistent}
 
     def _whole(self, parameter: Any, full_fp32: Any) -> Tensor:
+        from deepspeed.zero import GatheredParameters
+
         if self._stage == 0:
             return parameter.detach()  # type: ignore[no-any-return]
-        return full_fp32(parameter)  # type: ignore[no-any-return]
+        if parameter.requires_grad:
+            return full_fp32(parameter)  # type: ignore[no-any-return]
+        with GatheredParameters([parameter], enabled=self._stage == 3):  # not the optimizer's
+            return parameter.detach().clone()  # type: ignore[no-any-return]
 
     def sum(self, values: Tensor) -> Tensor:
         total = values.to(self.device, copy=True)

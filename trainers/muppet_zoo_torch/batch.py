@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from muppet_zoo.batches import HeadRows, MicroBatch
+from muppet_zoo.collate import HeadRows, MicroBatch, decoder_text
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorRows:
     """The examples of one head type. N examples, K sequences each at most.
 
-    tasks (N,), sequences (N, K) with -1 as padding, target as `batches.collate_target` lays it out.
+    tasks (N,), sequences (N, K) with -1 as padding, target as `collate_target` lays it out.
     """
 
     tasks: Tensor
@@ -24,11 +24,16 @@ class TensorRows:
 
 @dataclass(frozen=True, kw_only=True)
 class TensorBatch:
-    """input_ids, attention_mask and segments are (B, T); groups by head type, in a fixed order."""
+    """One micro-batch: `groups` by head type, in a fixed order.
+
+    input_ids, attention_mask and segments are (B, T). decoder_text is (B, D), -100 as padding: what
+    a decoder is to say of each sequence; encoders have no use for it.
+    """
 
     input_ids: Tensor
     attention_mask: Tensor
     segments: Tensor
+    decoder_text: Tensor
     groups: dict[str, TensorRows]
 
 
@@ -42,6 +47,7 @@ def to_tensors(batch: MicroBatch, device: torch.device) -> TensorBatch:
         input_ids=torch.from_numpy(batch.input_ids).to(device),
         attention_mask=mask,
         segments=((position >= second_start[:, None]) & mask).long(),
+        decoder_text=torch.from_numpy(decoder_text(batch)).to(device),
         groups={name: _rows(rows, device) for name, rows in batch.groups.items()},
     )
 

@@ -12,15 +12,39 @@ from typing import Any
 
 from torch import nn
 
-from muppet_zoo.errors import UsageError
+from muppet_zoo.errors import NotTrainableError, UsageError
 from muppet_zoo.file_tools import sha256_of
+from muppet_zoo.model_folder import HeadLayout
 from muppet_zoo.shards import BuiltSplit
+from muppet_zoo.targets import VOCABULARY
+from muppet_zoo_torch.pretrained import ENCODER_DECODERS, is_encoder_decoder, read_config
 
 # Families whose position embeddings start behind the padding id, as in fairseq.
 _OFFSET_POSITIONS = frozenset(
     {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta",
      "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
 )  # fmt: skip
+
+
+def check_can_generate(name: str, layout: HeadLayout) -> None:
+    """Refuse tasks whose answers are generated where the model has no decoder.
+
+    Raises:
+        NotTrainableError: naming every such task.
+        UsageError: the model's configuration cannot be read.
+    """
+    if not layout.generates:
+        return
+    config = read_config(name)
+    if not is_encoder_decoder(config):
+        listed = ", ".join(
+            f"{slot.task} ({slot.head})" for slot in layout.slots if slot.level == VOCABULARY
+        )
+        raise NotTrainableError(
+            f"model.encoder '{name}' ({config.model_type}) is an encoder alone and cannot generate "
+            f"the answers of {listed}; that needs an encoder-decoder ({', '.join(ENCODER_DECODERS)}"
+            f"). Leave these tasks out of the mixture, or choose another model.encoder"
+        )
 
 
 def check_data_fits(encoder: nn.Module, name: str, splits: Sequence[BuiltSplit]) -> None:

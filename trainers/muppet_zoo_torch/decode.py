@@ -2,26 +2,40 @@
 
 Forms, in row order: classification and multiple choice an index; regression a number; multi-label
 a list of indices; token classification a list of label names, one per word; span a text, whose
-reference is the list of accepted texts. Rows are records of a shard; where an example has several,
-the windows of a long context, `of_examples` makes one prediction of them.
+reference is the list of accepted texts; generation a text. Rows are records of a shard; where an
+example has several, the windows of a long context, `of_example` makes one prediction of them. Which
+functions belong to a head type is said in `heads.HEAD_MATH`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from muppet_zoo.heads import IGNORED
 from muppet_zoo.model_folder import HeadSlot
 from muppet_zoo.shards import BuiltSplit
+from muppet_zoo.targets import IGNORED
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+I64 = NDArray[np.int64]
 # Longest answer considered, in tokens. Source: the max_answer_length of BERT's run_squad.py.
 MAX_ANSWER_TOKENS = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredTask:
+    """A task's built split, its slot in the model, and the tokenizer that made the split."""
+
+    split: BuiltSplit
+    slot: HeadSlot
+    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,75 +47,56 @@ class WindowAnswer:
     empty_score: float
 
 
-def decode(
-    head: str, predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
-) -> list[Any]:
-    """Predictions for `rows` of one task, from that task's part of a prediction tensor."""
-    return _DECODERS[head](predicted, rows, split, slot)
+# --- predictions of records ------------------------------------------------------------------
 
 
-def of_example(records: Sequence[Any], slot: HeadSlot) -> Any:
-    """The prediction of one example, from those of its records: the windows of a long context."""
-    return _answer(records, no_answer=slot.no_answer) if slot.head == "span" else records[0]
-
-
-def references(split: BuiltSplit, slot: HeadSlot, examples: NDArray[np.int64]) -> list[Any]:
-    """The targets of these examples in the same form."""
-    rows = split.example_starts[examples]
-    if slot.head == "span":
-        return split.column("answers", rows)
-    targets = split.take(rows).target
-    if slot.head == "token_classification":
-        return [[slot.labels[i] for i in target if i != IGNORED] for target in targets]
-    if slot.head == "multi_label":
-        return [target.tolist() for target in targets]
-    return [target.item() for target in targets]
-
-
-def _plain(
-    predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
-) -> list[Any]:
+def _plain(predicted: Tensor, rows: I64, task: ScoredTask) -> list[Any]:
     values: list[Any] = predicted.float().tolist() if predicted.is_floating_point() else []
     return values or [int(value) for value in predicted.tolist()]
 
 
-def _label_sets(
-    predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
-) -> list[Any]:
+def _label_sets(predicted: Tensor, rows: I64, task: ScoredTask) -> list[Any]:
     return [np.flatnonzero(row).tolist() for row in predicted.cpu().numpy()]
 
 
-def _tags(
-    predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
-) -> list[Any]:
-    targets = split.take(rows).target
+def _tags(predicted: Tensor, rows: I64, task: ScoredTask) -> list[Any]:
+    targets = task.split.take(rows).target
     tags = predicted.cpu().numpy()
     return [
-        [slot.labels[int(tags[i, t])] for t in np.flatnonzero(np.asarray(target) != IGNORED)]
+        [task.slot.labels[int(tags[i, t])] for t in np.flatnonzero(np.asarray(target) != IGNORED)]
         for i, target in enumerate(targets)
     ]
 
 
-def _answers(
-    predicted: Tensor, rows: NDArray[np.int64], split: BuiltSplit, slot: HeadSlot
-) -> list[Any]:
+def _window_answers(predicted: Tensor, rows: I64, task: ScoredTask) -> list[Any]:
     scores = predicted.cpu().numpy()
-    contexts = split.column("context", rows)
-    offsets = split.column("offsets", rows)
+    contexts = task.split.column("context", rows)
+    offsets = task.split.column("offsets", rows)
     return [
         best_answer(scores[i, :, 0], scores[i, :, 1], np.array(offsets[i]).reshape(-1, 2), context)
         for i, context in enumerate(contexts)
     ]
 
 
-def _answer(windows: Sequence[WindowAnswer], *, no_answer: bool) -> str:
+def _texts(predicted: Tensor, rows: I64, task: ScoredTask) -> list[Any]:
+    return list(task.tokenizer.decode_batch(predicted.tolist(), skip_special_tokens=True))
+
+
+# --- predictions of examples -----------------------------------------------------------------
+
+
+def _first(records: Sequence[Any], slot: HeadSlot) -> Any:
+    return records[0]
+
+
+def _best_window(windows: Sequence[WindowAnswer], slot: HeadSlot) -> str:
     """The best of all windows, or "" where every window rates that higher.
 
     Source: BERT's run_squad.py compares the lowest score of no answer, that of the window surest of
     an answer, with the best answer's; its threshold is 0 here.
     """
     best = max(windows, key=lambda window: window.score)
-    if no_answer and min(window.empty_score for window in windows) > best.score:
+    if slot.no_answer and min(window.empty_score for window in windows) > best.score:
         return ""
     return best.text
 
@@ -129,31 +124,72 @@ def best_answer(
     )
 
 
-_Decoder = Callable[[Tensor, NDArray[np.int64], BuiltSplit, HeadSlot], list[Any]]
-
-_DECODERS: dict[str, _Decoder] = {
-    "classification": _plain,
-    "multiple_choice": _plain,
-    "regression": _plain,
-    "multi_label": _label_sets,
-    "token_classification": _tags,
-    "span": _answers,
-}
+# --- references ------------------------------------------------------------------------------
 
 
-def num_labels(split: BuiltSplit, slot: HeadSlot, examples: NDArray[np.int64]) -> int:
-    """Size of the label set; for multiple choice the most options of any of these examples."""
-    if slot.head == "multiple_choice":
-        return int(split.num_sequences[split.example_starts[examples]].max())
-    return len(slot.labels)
+def _plain_targets(rows: I64, task: ScoredTask) -> list[Any]:
+    return [target.item() for target in task.split.take(rows).target]
 
 
-def check_labelled(targets: Sequence[Any], head: str) -> bool:
-    """Whether the split has labels to score against."""
-    if head == "span":
-        return any(targets)
-    if head == "token_classification":
-        return any(targets)
-    if head == "multi_label":
-        return not any(-1 in target for target in targets)
+def _label_lists(rows: I64, task: ScoredTask) -> list[Any]:
+    return [target.tolist() for target in task.split.take(rows).target]
+
+
+def _tag_names(rows: I64, task: ScoredTask) -> list[Any]:
+    targets = task.split.take(rows).target
+    return [[task.slot.labels[i] for i in target if i != IGNORED] for target in targets]
+
+
+def _accepted_answers(rows: I64, task: ScoredTask) -> list[Any]:
+    return task.split.column("answers", rows)
+
+
+def _answer_texts(rows: I64, task: ScoredTask) -> list[Any]:
+    return task.split.column("answer", rows)
+
+
+def _all_known(targets: Sequence[Any]) -> bool:
     return not any(target == -1 or target != target for target in targets)
+
+
+def _no_unknown(targets: Sequence[Any]) -> bool:
+    return not any(-1 in target for target in targets)
+
+
+def _label_set_size(rows: I64, task: ScoredTask) -> int:
+    return len(task.slot.labels)
+
+
+def _most_options(rows: I64, task: ScoredTask) -> int:
+    return int(task.split.num_sequences[rows].max())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """How one head type's predictions become what metrics compare.
+
+    predictions: of records, from that task's part of a prediction tensor.
+    of_example: one prediction, from those of an example's records.
+    references: the targets in the same form; `rows` are the first records of examples.
+    is_labelled: whether there are any labels to score against among these references.
+    num_labels: size of the label set; for multiple choice the most options of any example.
+    """
+
+    predictions: Callable[[Tensor, I64, ScoredTask], list[Any]] = _plain
+    of_example: Callable[[Sequence[Any], HeadSlot], Any] = _first
+    references: Callable[[I64, ScoredTask], list[Any]] = _plain_targets
+    is_labelled: Callable[[Sequence[Any]], bool] = _all_known
+    num_labels: Callable[[I64, ScoredTask], int] = _label_set_size
+
+
+PLAIN = Decoder()
+CHOICE = Decoder(num_labels=_most_options)
+LABEL_SET = Decoder(predictions=_label_sets, references=_label_lists, is_labelled=_no_unknown)
+TAGS = Decoder(predictions=_tags, references=_tag_names, is_labelled=any)
+ANSWER = Decoder(
+    predictions=_window_answers,
+    of_example=_best_window,
+    references=_accepted_answers,
+    is_labelled=any,
+)
+TEXT = Decoder(predictions=_texts, references=_answer_texts, is_labelled=any)

@@ -8,28 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from muppet_zoo.batches import MicroBatch, MicroBatchPlan, collate, eval_plans, sample_examples
+from muppet_zoo.batches import MicroBatchPlan, eval_plans, sample_examples
+from muppet_zoo.collate import collate
 from muppet_zoo.console import ProgressDisplay
 from muppet_zoo.errors import ShardError
 from muppet_zoo.metrics import score_all
-from muppet_zoo.model_folder import ENCODER_FOLDER, HeadSlot, find_model, with_slots_for
+from muppet_zoo.model_folder import ENCODER_FOLDER, find_model, with_slots_for
 from muppet_zoo.results import TaskReport
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import EvalRequest
 from muppet_zoo_torch.batch import to_tensors
 from muppet_zoo_torch.checks import check_data_fits
-from muppet_zoo_torch.decode import check_labelled, decode, num_labels, of_example, references
+from muppet_zoo_torch.decode import ScoredTask
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.export import load_model
+from muppet_zoo_torch.heads import HEAD_MATH
 from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.plan import open_splits
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +71,13 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
     split = scoring.splits[spec.name]
     index = [slot.task for slot in engine.model.layout.slots].index(spec.name)
     slot = engine.model.layout.slots[index]
+    task = ScoredTask(split=split, slot=slot, tokenizer=tokenizer_of(engine.model))
+    decoder = HEAD_MATH[slot.head].decoder
     examples = sample_examples(split.num_examples, scoring.max_examples)
     records = [np.arange(*split.example_starts[i : i + 2]) for i in examples]
-    targets = references(split, slot, examples)
-    if not (slot.no_answer or check_labelled(targets, slot.head)):
+    firsts = split.example_starts[examples]
+    targets = decoder.references(firsts, task)
+    if not (slot.no_answer or decoder.is_labelled(targets)):
         raise ShardError(
             f"task {spec.name}, split {scoring.split}: its publisher keeps the labels, so it "
             f"cannot be scored here; use a split with labels"
@@ -82,17 +90,17 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
     for first in range(0, len(plans), engine.world_size):
         at = first + engine.rank
         plan = plans[min(at, len(plans) - 1)]
-        predicted = _predict(engine, plan, datas, slot)
+        predicted = _predict(engine, plan, datas, task)
         if at < len(plans):
             mine.update(predicted)
     merged = {row: value for part in engine.gather(mine) for row, value in part.items()}
-    predictions = [of_example([merged[row] for row in rows], slot) for rows in records]
+    predictions = [decoder.of_example([merged[row] for row in rows], slot) for rows in records]
     return TaskReport(
         task=spec.name,
         split=scoring.split,
         num_examples=len(examples),
         scores=score_all(
-            spec.metrics, predictions, targets, num_labels=num_labels(split, slot, examples)
+            spec.metrics, predictions, targets, num_labels=decoder.num_labels(firsts, task)
         ),
         headline=spec.metrics[0],
         step=scoring.step,
@@ -103,15 +111,21 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
 
 
 def _predict(
-    engine: Engine, plan: MicroBatchPlan, datas: Sequence[BuiltSplit], slot: HeadSlot
+    engine: Engine, plan: MicroBatchPlan, datas: Sequence[BuiltSplit], task: ScoredTask
 ) -> dict[int, Any]:
-    batch: MicroBatch = collate(plan, datas, pad_id(engine.model))
+    batch = collate(plan, datas, pad_id(engine.model))
     output: dict[str, Tensor] = engine.forward(to_tensors(batch, engine.device), predict=True)
-    rows = batch.groups[slot.head].rows
-    split = datas[0]
-    return dict(
-        zip(rows.tolist(), decode(slot.head, output[slot.head], rows, split, slot), strict=True)
-    )
+    head = task.slot.head
+    rows = batch.groups[head].rows
+    decoded = HEAD_MATH[head].decoder.predictions(output[head], rows, task)
+    return dict(zip(rows.tolist(), decoded, strict=True))
+
+
+def tokenizer_of(model: MultiTaskModel) -> Tokenizer:
+    """The tokenizer that lies beside the model, as the data was built with."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_buffer(model.tokenizer_files["tokenizer.json"])
 
 
 def pad_id(model: MultiTaskModel) -> int:

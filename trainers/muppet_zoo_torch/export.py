@@ -14,9 +14,16 @@ from safetensors.torch import load_file, save_file
 from muppet_zoo.errors import CheckpointError, TrainingError, UsageError
 from muppet_zoo.file_tools import flush_folder
 from muppet_zoo.model_folder import ENCODER_FOLDER, WEIGHTS_FILE, ModelFolder, write_layout
+from muppet_zoo_torch.adaptation import merged
 from muppet_zoo_torch.engine import Engine
-from muppet_zoo_torch.model import MultiTaskModel, first_line, load_encoder, quiet_transformers
+from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.plan import Plan
+from muppet_zoo_torch.pretrained import (
+    first_line,
+    load_encoder,
+    quiet_transformers,
+    read_tokenizer,
+)
 
 _ENCODER_PREFIX = "encoder."
 
@@ -27,9 +34,13 @@ def write_model(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
     if engine.rank != 0:
         return
     model = engine.model
+    # Of tied parameters only the first name is written; loading ties them again.
+    names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
     encoder_state = {
         name.removeprefix(_ENCODER_PREFIX): value.contiguous()
-        for name, value in state.items()
+        for name, value in merged(
+            {name: value for name, value in state.items() if name in names}, plan.run.model.lora
+        ).items()
         if name.startswith(_ENCODER_PREFIX)
     }
     heads = {
@@ -51,6 +62,10 @@ def write_model(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
             layout=plan.layout,
             pooling=model.pooling,
             dropout=plan.run.model.dropout,
+            head_dense=model.head_dense,
+            beam_search=model.beam_search,
+            lora=plan.run.model.lora,
+            freeze=plan.run.model.freeze,
             step=step,
             seed=plan.run.seed,
         )
@@ -101,8 +116,14 @@ def load_model(folder: ModelFolder, device: torch.device) -> MultiTaskModel:
     except UsageError as error:  # the folder is ours, not named by the user
         raise CheckpointError(f"{folder.path}: {error}") from error
     model = MultiTaskModel(
-        encoder, folder.layout, pooling=folder.pooling, dropout=folder.dropout
+        encoder,
+        folder.layout,
+        pooling=folder.pooling,
+        dropout=folder.dropout,
+        head_dense=folder.head_dense,
     ).to(device)
+    model.beam_search = folder.beam_search
+    model.tokenizer_files = read_tokenizer(str(folder.path / ENCODER_FOLDER))
     try:
         state = load_file(folder.path / WEIGHTS_FILE)
         missing, unexpected = model.load_state_dict(state, strict=False)

@@ -1,14 +1,16 @@
 """What each head type computes from the fused logits: per-example losses and predictions.
 
 Shapes: B sequences, T tokens, N examples of one head type, K options or labels, S columns of the
-sentence map, C columns of the token map.
+sentence map, C columns of the token map, L tokens of the longest answer, V tokens of the
+vocabulary.
 
 Every loss is per example and already divided by the log of its number of outcomes, so that with
 uniform predictions it is 1 whatever the task (MUPPET, arXiv:2101.11038, section 3.2). Nothing here
 averages over examples: one place, the loop, divides by the number of examples of the whole step.
 Where the paper is silent we chose: a choice has as many outcomes as that example has options; a
 span as many as it has tokens, mean of start and end; a tag sequence is the mean over its scored
-tokens; of multi-label each label is a two-way outcome and the mean is taken; regression is not
+tokens; of multi-label each label is a two-way outcome and the mean is taken; an answer is the mean
+over its tokens, each of which has as many outcomes as the vocabulary has tokens; regression is not
 scaled, its target is moved to [0, 1] (as fairseq's GLUE recipe does for STS-B).
 """
 
@@ -22,17 +24,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from muppet_zoo.heads import IGNORED
 from muppet_zoo.model_folder import HeadLayout
+from muppet_zoo.targets import IGNORED, SENTENCE
 from muppet_zoo_torch.batch import TensorRows
+from muppet_zoo_torch.decode import ANSWER, CHOICE, LABEL_SET, PLAIN, TAGS, TEXT, Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlotTable:
-    """The layout as tensors, one entry per task: start, size (long), low and high of the scale."""
+    """The layout as tensors, one entry per task.
+
+    start, size: columns (long). dense: which of the per-task dense layers is the task's. low, high:
+    the scale.
+    """
 
     start: Tensor
     size: Tensor
+    dense: Tensor
     low: Tensor
     high: Tensor
 
@@ -42,7 +50,8 @@ class HeadInput:
     """What a head function reads.
 
     logits: sentence heads (N, K, S), rows of padding sequences are arbitrary;
-            token heads (N, T, C). mask: (N, K) real options, or (N, T) real tokens.
+            token heads (N, T, C); generation (N, L, V), what the decoder says at each place.
+    mask: (N, K) real options, or (N, T) real tokens, or (N, L) real tokens of the answer.
     start, size, low, high: (N,) of each example's task.
     """
 
@@ -54,14 +63,18 @@ class HeadInput:
     low: Tensor
     high: Tensor
     scale: bool
+    label_smoothing: float = 0.0
 
 
 def slot_table(layout: HeadLayout, device: torch.device) -> SlotTable:
     """The layout's slots as tensors on `device`."""
     ranges = [slot.range or (0.0, 1.0) for slot in layout.slots]
+    starts = layout.sentence_starts
+    dense = [starts.index(s.start) if s.level == SENTENCE else 0 for s in layout.slots]
     return SlotTable(
         start=torch.tensor([slot.start for slot in layout.slots], device=device),
         size=torch.tensor([slot.size for slot in layout.slots], device=device),
+        dense=torch.tensor(dense, device=device),
         low=torch.tensor([low for low, _ in ranges], device=device),
         high=torch.tensor([high for _, high in ranges], device=device),
     )
@@ -177,24 +190,42 @@ def _span_prediction(x: HeadInput) -> Tensor:
     return _edge_logits(x).float()
 
 
+# --- vocabulary level ------------------------------------------------------------------------
+
+
+def _generation_loss(x: HeadInput) -> Tensor:
+    target = x.rows.target
+    loss = F.cross_entropy(
+        x.logits.transpose(1, 2),
+        target,
+        reduction="none",
+        ignore_index=IGNORED,
+        label_smoothing=x.label_smoothing,
+    )
+    mean = loss.sum(-1) / x.mask.sum(-1).clamp(min=1)
+    return _per_outcomes(mean, torch.full_like(x.size, x.logits.shape[-1]), x.scale)
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadMath:
-    """loss: (N,) per example. predict: what `decode.py` turns into the metric's form."""
+    """loss: (N,) per example. predict: what `decoder` turns into the metric's form.
 
-    level: str
+    Generation has no `predict`: logits of the right answer are not enough, the model searches.
+    """
+
     loss: Callable[[HeadInput], Tensor]
-    predict: Callable[[HeadInput], Tensor]
+    predict: Callable[[HeadInput], Tensor] | None = None
+    decoder: Decoder = PLAIN
 
 
 HEAD_MATH: dict[str, HeadMath] = {
-    "classification": HeadMath(
-        level="sentence", loss=_classification_loss, predict=_classification_prediction
-    ),
+    "classification": HeadMath(loss=_classification_loss, predict=_classification_prediction),
+    "generation": HeadMath(loss=_generation_loss, decoder=TEXT),
     "multi_label": HeadMath(
-        level="sentence", loss=_multi_label_loss, predict=_multi_label_prediction
+        loss=_multi_label_loss, predict=_multi_label_prediction, decoder=LABEL_SET
     ),
-    "multiple_choice": HeadMath(level="sentence", loss=_choice_loss, predict=_choice_prediction),
-    "regression": HeadMath(level="sentence", loss=_regression_loss, predict=_regression_prediction),
-    "span": HeadMath(level="token", loss=_span_loss, predict=_span_prediction),
-    "token_classification": HeadMath(level="token", loss=_tag_loss, predict=_tag_prediction),
+    "multiple_choice": HeadMath(loss=_choice_loss, predict=_choice_prediction, decoder=CHOICE),
+    "regression": HeadMath(loss=_regression_loss, predict=_regression_prediction),
+    "span": HeadMath(loss=_span_loss, predict=_span_prediction, decoder=ANSWER),
+    "token_classification": HeadMath(loss=_tag_loss, predict=_tag_prediction, decoder=TAGS),
 }

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from muppet_zoo.batches import Position, StepPlan, collate
+from muppet_zoo.batches import Position, StepPlan
+from muppet_zoo.collate import collate
 from muppet_zoo.console import ProgressDisplay, ProgressLine, note
 from muppet_zoo.errors import CheckpointError, TrainingError
 from muppet_zoo.file_tools import append_line, write_atomically
@@ -39,9 +40,9 @@ from muppet_zoo_torch.checkpoints import (
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.evaluate import Scoring, evaluate_tasks, pad_id
 from muppet_zoo_torch.export import publish_model, writing
-from muppet_zoo_torch.model import first_line
 from muppet_zoo_torch.optimizer import base_rates, learning_rate_factor
 from muppet_zoo_torch.plan import Plan
+from muppet_zoo_torch.pretrained import first_line
 
 METRICS_FILE = "metrics.jsonl"
 REPORTS_FILE = "reports.jsonl"
@@ -182,7 +183,8 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
                 [batch.num_tokens, batch.input_ids.size], dtype=torch.float64
             )
     factor = learning_rate_factor(step, plan.num_steps, plan.run.schedule)
-    tally.gradient_norm = engine.step([rate * factor for rate in base_rates(plan.run.optimizer)])
+    rates = base_rates(engine.model, plan.run.optimizer)
+    tally.gradient_norm = engine.step([rate * factor for rate in rates])
     tally.steps += 1
     if not math.isfinite(tally.gradient_norm):
         names = sorted({plan.specs[t].name for m in step_plan.micro_batches for t in m.tasks})

@@ -19,21 +19,27 @@ def parameter_groups(model: MultiTaskModel, settings: OptimizerSettings) -> list
     AdamW a head would shrink in every step, also in those in which its task is absent.
     """
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
-    heads = [*model.sentence.parameters(), *model.token.parameters()]
+    heads = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
     rate = settings.learning_rate
     head_rate = settings.head_learning_rate or rate
-    return [
-        {"params": [p for p in encoder if p.ndim > 1], "lr": rate,
+    groups = [
+        {"params": [p for p in encoder if _is_matrix(p)], "lr": rate,
          "weight_decay": settings.weight_decay},
-        {"params": [p for p in encoder if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+        {"params": [p for p in encoder if not _is_matrix(p)], "lr": rate, "weight_decay": 0.0},
         {"params": heads, "lr": head_rate, "weight_decay": 0.0},
     ]  # fmt: skip
+    # Adapters have no biases, and of a frozen encoder nothing is left.
+    return [group for group in groups if group["params"]]
 
 
-def base_rates(settings: OptimizerSettings) -> list[float]:
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    # At ZeRO 3 a parameter is empty; DeepSpeed keeps its shape beside it.
+    return len(getattr(parameter, "ds_shape", parameter.shape)) > 1
+
+
+def base_rates(model: MultiTaskModel, settings: OptimizerSettings) -> list[float]:
     """The peak learning rate of each of `parameter_groups`, in their order."""
-    rate = settings.learning_rate
-    return [rate, rate, settings.head_learning_rate or rate]
+    return [group["lr"] for group in parameter_groups(model, settings)]
 
 
 def make_optimizer(model: MultiTaskModel, settings: OptimizerSettings) -> torch.optim.Optimizer:

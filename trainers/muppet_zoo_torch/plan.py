@@ -17,6 +17,7 @@ from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit, open_task, verify
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import TrainRequest
+from muppet_zoo_torch.checks import check_can_generate
 
 # Counting the steps of so many takes tens of seconds.
 _MANY_EXAMPLES = 50_000_000
@@ -50,10 +51,11 @@ def make_plan(request: TrainRequest) -> Plan:
     Raises:
         ShardError: a train split is not built, or was built from another spec or tokenizer.
         UnknownNameError: no task has the split to evaluate on.
-        NotTrainableError: a task's head cannot be trained yet.
+        NotTrainableError: a task's answers are generated and the encoder has no decoder.
     """
     run = request.run
     layout = lay_out(request.tasks)
+    check_can_generate(run.model.encoder, layout)
     train = open_splits(run.data, request.tasks, "train")
     sizes = tuple(split.num_records for split in train)
     order = Order(seed=run.seed, task_sizes=sizes, quotas=quotas(sizes, request.rates))

@@ -17,14 +17,16 @@ from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER
 from muppet_zoo.results import TaskReport
 from muppet_zoo.run import Run
 from muppet_zoo.trainer_api import EvalRequest, TrainRequest
+from muppet_zoo_torch.adaptation import adapt
 from muppet_zoo_torch.checkpoints import find_checkpoint
 from muppet_zoo_torch.checks import check_data_fits
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import default_device, evaluate_folder
 from muppet_zoo_torch.export import writing
 from muppet_zoo_torch.loop import final_reports, train
-from muppet_zoo_torch.model import MultiTaskModel, load_encoder, read_tokenizer
+from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.plan import Plan, make_plan
+from muppet_zoo_torch.pretrained import is_encoder_decoder, load_encoder, read_tokenizer
 
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
@@ -89,7 +91,22 @@ def make_model(plan: Plan) -> MultiTaskModel:
     encoder = load_encoder(settings.encoder, random_init=settings.random_init)
     check_data_fits(encoder, settings.encoder, [*plan.train, *plan.evaluation.values()])
     torch.manual_seed(plan.run.seed)  # heads do not depend on how the encoder was made
-    model = MultiTaskModel(encoder, plan.layout, pooling=settings.pooling, dropout=settings.dropout)
+    usual_pooling = "end" if is_encoder_decoder(encoder.config) else "first"
+    model = MultiTaskModel(
+        encoder,
+        plan.layout,
+        pooling=settings.pooling or usual_pooling,
+        dropout=settings.dropout,
+        head_dense=settings.head_dense,
+    )
+    adapt(
+        encoder,
+        freeze=settings.freeze,
+        lora=settings.lora,
+        checkpointing=settings.gradient_checkpointing,
+    )
+    model.label_smoothing = plan.run.generation.label_smoothing
+    model.beam_search = plan.run.generation.beam_search
     model.tokenizer_files = read_tokenizer(settings.encoder)
     return model
 

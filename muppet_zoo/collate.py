@@ -1,0 +1,172 @@
+"""A planned micro-batch → arrays: the rows are read, padded, and grouped by head type.
+
+Everything is by sequence; `groups` say which sequences belong to which example, and what is to be
+predicted. Which form the targets of a head type take is the head's own affair (`target_form`).
+
+Shapes: B sequences of a micro-batch, T its longest sequence, N examples of one head type, K most
+sequences of an example (options), D the longest text that a decoder reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muppet_zoo.batches import I32, I64, MicroBatchPlan, by_task
+from muppet_zoo.generation import Generation
+from muppet_zoo.heads import HEADS
+from muppet_zoo.targets import IGNORED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from muppet_zoo.task_data import TaskData
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRows:
+    """The N examples of a micro-batch that one type of head scores.
+
+    head:       the head type.
+    tasks:      (N,) index in the run's list of tasks.
+    rows:       (N,) row of the task's split.
+    sequences:  (N, K) index into B of each example's sequences, -1 where it has fewer than K.
+    target:     by head type, see `collate_target`.
+    """
+
+    head: str
+    tasks: I32
+    rows: I64
+    sequences: I64
+    target: NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """What one pass of the model reads.
+
+    input_ids:       (B, T) int64, padded at the end.
+    attention_mask:  (B, T) bool, true for tokens.
+    second_start:    (B,) int64, index of the second segment's first token; the length if none.
+    groups:          by head type, in alphabetical order, which is the same on every process.
+    num_tokens:      tokens without padding.
+    num_examples:    examples, each counted once however many options it has.
+    """
+
+    input_ids: I64
+    attention_mask: NDArray[np.bool_]
+    second_start: I64
+    groups: dict[str, HeadRows]
+    num_tokens: int
+    num_examples: int
+
+    @property
+    def padding_share(self) -> float:
+        """Padding as a share of B * T."""
+        return (self.input_ids.size - self.num_tokens) / self.input_ids.size
+
+
+def collate(plan: MicroBatchPlan, datas: Sequence[TaskData], pad_id: int) -> MicroBatch:
+    """Reads the rows of a plan and lays them out; sequences are in the order of the plan."""
+    taken = [
+        (datas[task].head_type, where, datas[task].take(plan.rows[where]))
+        for task, where in by_task(plan.tasks)
+    ]
+    counts = np.empty(len(plan.rows), dtype=np.int64)
+    for _, where, columns in taken:
+        counts[where] = columns.num_sequences
+    first = np.cumsum(counts) - counts
+    num_sequences = int(counts.sum())
+    sequences: list[NDArray[Any]] = [np.empty(0)] * num_sequences
+    second_start = np.empty(num_sequences, dtype=np.int64)
+    targets: list[Any] = [None] * len(plan.rows)
+    places: dict[str, list[I64]] = {}
+    for head, where, columns in taken:
+        places.setdefault(head, []).append(where)
+        into = _ranges(first[where], counts[where])
+        second_start[into] = columns.second_start
+        for index, sequence in zip(into.tolist(), columns.sequences, strict=True):
+            sequences[index] = sequence
+        for index, target in zip(where.tolist(), columns.target, strict=True):
+            targets[index] = target
+    lengths = np.array([len(sequence) for sequence in sequences])
+    attention_mask = np.arange(lengths.max()) < lengths[:, None]
+    input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
+    input_ids[attention_mask] = np.concatenate(sequences)
+    groups = {}
+    for head in sorted(places):
+        where = np.sort(np.concatenate(places[head]))
+        groups[head] = HeadRows(
+            head=head,
+            tasks=plan.tasks[where],
+            rows=plan.rows[where],
+            sequences=_index(first[where], counts[where]),
+            target=collate_target(head, [targets[i] for i in where.tolist()], lengths.max()),
+        )
+    return MicroBatch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        second_start=second_start,
+        groups=groups,
+        num_tokens=int(lengths.sum()),
+        num_examples=len(plan.rows),
+    )
+
+
+def _ranges(first: I64, counts: I64) -> I64:
+    """first[0], first[0] + 1, … for counts[0] numbers, then the same of first[1], …"""
+    ends = np.cumsum(counts)
+    return np.repeat(first - ends + counts, counts) + np.arange(counts.sum())
+
+
+def _index(first: I64, counts: I64) -> I64:
+    """(N, K) the same ranges as rows, -1 beyond their end."""
+    option = np.arange(counts.max())
+    return np.where(option < counts[:, None], first[:, None] + option, -1)
+
+
+def collate_target(head_type: str, targets: Sequence[Any], num_tokens: int) -> NDArray[Any]:
+    """Targets of N examples as one array, for a micro-batch whose longest sequence is `num_tokens`.
+
+    classification, multiple_choice:  (N,) int64, -1 where unlabelled.
+    regression:                       (N,) float32, NaN where unlabelled.
+    multi_label:                      (N, most labels) int64, padded with -1.
+    token_classification:             (N, T) int64, -100 where not scored and in padding.
+    span:                             (N, 2) int64, start and end inclusive, -1 where unlabelled.
+    generation:                       (N, longest target) int64, padded with -100.
+    """
+    form = HEADS[head_type].target_form
+    if form.padding is None:
+        return np.array(targets, dtype=form.dtype)
+    width = num_tokens if form.per_token else max(map(len, targets))
+    return _padded(targets, width, form.padding)
+
+
+def decoder_text(batch: MicroBatch) -> I64:
+    """(B, D) what a decoder is to say for each sequence, padded with -100.
+
+    The answer where one is generated, else the sequence itself, as BART does for understanding
+    (Lewis et al. 2019, section 3.1). The model shifts it by one token.
+    """
+    text = np.where(batch.attention_mask, batch.input_ids, IGNORED)
+    answers = batch.groups.get(Generation.type)
+    if answers is None:
+        return text
+    sequences, width = answers.sequences[:, 0], max(1, answers.target.shape[1])
+    if len(sequences) < len(text):
+        width = max(width, text.shape[1])
+    text = np.pad(text, [(0, 0), (0, max(0, width - text.shape[1]))], constant_values=IGNORED)
+    text = text[:, :width]
+    text[sequences] = IGNORED
+    text[sequences, : answers.target.shape[1]] = answers.target
+    return text
+
+
+def _padded(targets: Sequence[Any], width: int, fill: int) -> NDArray[Any]:
+    padded = np.full((len(targets), width), fill, dtype=np.int64)
+    for row, target in zip(padded, targets, strict=True):
+        row[: len(target)] = target
+    return padded

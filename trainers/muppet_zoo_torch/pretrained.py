@@ -1,0 +1,185 @@
+"""What comes from outside: a pre-trained encoder or encoder-decoder and its tokenizer.
+
+Weights are read from safetensors alone and no remote code is run. What cannot be used is refused
+here, by name, and nothing is left random that should have been read.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+
+from muppet_zoo.errors import UsageError
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
+# Encoder-decoders that the tests go through: two families, each with its multilingual kin.
+ENCODER_DECODERS = ("bart", "mbart", "pegasus", "t5", "mt5", "umt5")
+
+
+def load_encoder(name: str, *, random_init: bool) -> nn.Module:
+    """A Hugging Face encoder without its pooling layer, which no head reads, or an encoder-decoder
+    with its output layer, which generation does.
+
+    Raises:
+        UsageError: when the folder or name holds no usable model.
+    """
+    config = read_config(name)
+    model_class, extra = _model_class(name, config)
+    if random_init:
+        try:
+            encoder = model_class.from_config(config, trust_remote_code=False, **extra)
+        except Exception as error:  # odd values make the library raise whatever it runs into
+            raise _unreadable(name, error) from error
+        return encoder.float()  # type: ignore[no-any-return]
+    if Path(name).is_dir() and not list(Path(name).glob("*.safetensors")):
+        raise UsageError(
+            f"no .safetensors weights in {name}; set model.random_init: true to start from random "
+            f"weights, or save the model again with save_pretrained"
+        )
+    with quiet_transformers():
+        try:
+            encoder, info = model_class.from_pretrained(
+                name,
+                config=config,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below, by name
+                **extra,
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # as above
+            raise _unreadable(name, error) from error
+    # Surplus weights (a pooler, a pre-training head) are of no use here; missing ones would be
+    # left random, and nobody would notice.
+    if missing := sorted(info["missing_keys"]):
+        raise UsageError(f"the weights of '{name}' lack {len(missing)} parameters: {_few(missing)}")
+    if misfits := sorted(key for key, *_ in info["mismatched_keys"]):
+        raise UsageError(
+            f"the weights of '{name}' do not fit its config.json; {len(misfits)} parameters have "
+            f"another shape: {_few(misfits)}"
+        )
+    return encoder  # type: ignore[no-any-return]
+
+
+def read_config(name: str) -> Any:
+    """The configuration of a folder or hub name.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # as above
+        raise _unreadable(name, error) from error
+    # Layers that are left out at random would differ between processes.
+    for key in ("encoder_layerdrop", "decoder_layerdrop"):
+        if getattr(config, key, 0.0):
+            setattr(config, key, 0.0)
+    return config
+
+
+def is_encoder_decoder(config: Any) -> bool:
+    """Whether the model of this configuration can generate answers."""
+    return bool(getattr(config, "is_encoder_decoder", False))
+
+
+def _model_class(name: str, config: Any) -> tuple[Any, dict[str, Any]]:
+    """The class that loads the model, and what else to tell it; other models are refused."""
+    from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+
+    if is_encoder_decoder(config):
+        if config.model_type not in ENCODER_DECODERS:
+            raise UsageError(
+                f"model.encoder '{name}' ({config.model_type}) is an encoder-decoder that cannot "
+                f"be trained; those that can: {', '.join(ENCODER_DECODERS)}"
+            )
+        return AutoModelForSeq2SeqLM, {}
+    # Encoders of text have masked-language models.
+    text = type(config) in AutoModelForMaskedLM._model_mapping
+    if not text or getattr(config, "is_decoder", False):
+        raise UsageError(
+            f"model.encoder '{name}' ({config.model_type}) is no bidirectional text encoder, such "
+            f"as BERT, RoBERTa or DeBERTa, and no encoder-decoder, such as BART or T5; no other "
+            f"model can be trained"
+        )
+    return AutoModel, {"add_pooling_layer": False} if _has_pooler(config) else {}
+
+
+def read_tokenizer(encoder: str) -> dict[str, bytes]:
+    """The tokenizer files of an encoder by name: a folder's as they are, or the hub's.
+
+    Raises:
+        UsageError: they cannot be read.
+    """
+    try:
+        if Path(encoder).is_dir():
+            return _tokenizer_files(Path(encoder))
+        from transformers import AutoTokenizer
+
+        with TemporaryDirectory() as folder:
+            AutoTokenizer.from_pretrained(encoder, trust_remote_code=False).save_pretrained(folder)
+            return _tokenizer_files(Path(folder))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the tokenizer of '{encoder}' cannot be read: {first_line(error)}") from (
+            error
+        )
+
+
+def _tokenizer_files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in _TOKENIZER_FILES
+            if (folder / name).is_file()}  # fmt: skip
+
+
+def _unreadable(name: str, error: Exception) -> UsageError:
+    where = "" if Path(name).is_dir() else "there is no such folder, and as a name on the hub: "
+    return UsageError(f"model.encoder '{name}' cannot be read: {where}{first_line(error)}")
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No bars and load reports of the library; the loop has a display of its own."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
+
+
+def _has_pooler(config: Any) -> bool:
+    from transformers import AutoModel
+
+    model_class = AutoModel._model_mapping[type(config)]
+    return "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message; its kind when it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
