@@ -87,6 +87,11 @@ class MultiTaskModel(nn.Module):
         tasks = torch.cat([rows.tasks for rows in batch.groups.values()])
         return losses, tasks
 
+    def head_inputs(self, batch: TensorBatch) -> dict[str, HeadInput]:
+        """What each head type reads and answers with, for those who want scores as well."""
+        with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
+            return self._head_inputs(batch, self._logits(batch))
+
     def _predictions(self, batch: TensorBatch) -> dict[str, Tensor]:
         found = {}
         if Generation.type in batch.groups:
