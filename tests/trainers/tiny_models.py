@@ -93,7 +93,9 @@ def write_model_folder(
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     encoder.save_pretrained(folder / "encoder")
-    write_tokenizer(folder / "encoder")
+    tokenizer = write_tokenizer(folder / "encoder").load()
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
+    tokenizer.save(str(folder / "encoder" / "tokenizer.json"))
     tokens = {
         "pad_token": "[PAD]",
         "unk_token": "[UNK]",
