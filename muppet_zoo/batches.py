@@ -21,13 +21,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from muppet_zoo.errors import CheckpointError, UsageError
+from muppet_zoo.errors import CheckpointError, UnknownNameError, UsageError
 from muppet_zoo.order import MICRO_BATCHES, SAMPLE, Order, key, permute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from muppet_zoo.task_data import TaskData
+
+SCHEMES = ("mixed", "heterogeneous", "batch_homogeneous", "dataset_homogeneous")
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -37,20 +39,37 @@ I64 = NDArray[np.int64]
 class Batching:
     """How examples are gathered, as in the run file.
 
-    tokens_per_micro_batch:  most sequences x longest, padding included; only a single example
-                             that is larger by itself goes beyond.
-    micro_batches_per_step:  of one optimizer step, over all processes.
-    window_examples:         examples that are sorted by length together, at most; see `Batcher`.
+    scheme:                    which tasks may meet, see below.
+    tokens_per_micro_batch:    most sequences x longest, padding included; only a single example
+                               that is larger by itself goes beyond.
+    examples_per_micro_batch:  most examples, however short; None for no such bound.
+    micro_batches_per_step:    of one optimizer step, over all processes.
+    window_examples:           examples that are sorted by length together, at most; see `Batcher`.
+
+    mixed:                tasks mix inside a micro-batch, so that mixing costs no padding.
+    heterogeneous:        one task a micro-batch, several a step.
+    batch_homogeneous:    one task a step; a step ends early where a task has no more in the window.
+    dataset_homogeneous:  one task after another, in the order of the mixture, once an epoch.
+    Source: the last three are those that MUPPET compares (arXiv:2101.11038, section 3.3).
     """
 
+    scheme: str = "mixed"
     tokens_per_micro_batch: int = 4096
+    examples_per_micro_batch: int | None = None
     micro_batches_per_step: int = 4
     window_examples: int = 4096
 
     def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise UnknownNameError("batching scheme", self.scheme, SCHEMES)
         for name, value in vars(self).items():
-            if value < 1:
+            if isinstance(value, int) and value < 1:
                 raise UsageError(f"batching.{name} must be at least 1, not {value}")
+
+    @property
+    def one_task_per_step(self) -> bool:
+        """Whether a step ends where the task changes."""
+        return self.scheme in ("batch_homogeneous", "dataset_homogeneous")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +124,8 @@ class Batcher:
         sizes = tuple(len(data.lengths) for data in self.datas)
         if sizes != self.order.task_sizes:
             raise ValueError(f"tasks have {sizes} rows, the order is of {self.order.task_sizes}")
+        if self.order.tasks_in_turn != (self.batching.scheme == "dataset_homogeneous"):
+            raise ValueError(f"the order does not suit the scheme {self.batching.scheme}")
 
     def steps(
         self, start: Position | None = None, *, stop_after_examples: int | None = None
@@ -124,13 +145,21 @@ class Batcher:
                     f"batches. The data, the batching or the mixture is not that of the checkpoint"
                 )
             for index in range(position.micro_batch, len(plans)):
-                micro_batches.append(plans[index])
-                if len(micro_batches) == self.batching.micro_batches_per_step:
-                    yield _step(micro_batches, position.window, index, len(plans))
+                here = Position(window=position.window, micro_batch=index)
+                if micro_batches and self._ends_before(plans[index], micro_batches):
+                    yield _step(micro_batches, after=here)
                     micro_batches = []
+                micro_batches.append(plans[index])
             position = Position(window=position.window + 1)
         if micro_batches:
-            yield _step(micro_batches, position.window - 1, 0, 1)
+            yield _step(micro_batches, after=position)
+
+    def _ends_before(self, plan: MicroBatchPlan, micro_batches: Sequence[MicroBatchPlan]) -> bool:
+        """Whether a step of these micro-batches ends before `plan`."""
+        if len(micro_batches) == self.batching.micro_batches_per_step:
+            return True
+        other_task = plan.tasks[0] != micro_batches[0].tasks[0]
+        return self.batching.one_task_per_step and bool(other_task)
 
     @property
     def window_examples(self) -> int:
@@ -152,6 +181,8 @@ class Batcher:
         Plans the whole run, but from lengths only.
         """
         stop = self.num_examples(num_epochs)
+        if self.batching.one_task_per_step:
+            return sum(1 for _ in self.steps(stop_after_examples=stop))
         num_windows = -(-stop // self.window_examples)
         num_micro_batches = sum(len(self._cut(window, stop)[1]) for window in range(num_windows))
         return -(-num_micro_batches // self.batching.micro_batches_per_step)
@@ -161,16 +192,28 @@ class Batcher:
         examples, ends = self._cut(window, stop)
         if not ends:
             return []
-        bounds = list(zip([0, *ends], ends, strict=False))
+        plans = [_part(examples, *bounds) for bounds in zip([0, *ends], ends, strict=False)]
+        num_together = 1
+        if self.batching.scheme == "batch_homogeneous":
+            num_together = self.batching.micro_batches_per_step
+        groups = _groups_of_a_task(plans, num_together)
         shuffled = permute(
-            np.arange(len(bounds), dtype=np.uint64),
-            np.uint64(len(bounds)),
+            np.arange(len(groups), dtype=np.uint64),
+            np.uint64(len(groups)),
             key(self.order.seed, MICRO_BATCHES, np.array([window], dtype=np.uint64)),
         )
-        return [_part(examples, *bounds[index]) for index in shuffled.tolist()]
+        groups = [groups[index] for index in shuffled.tolist()]
+        if self.order.tasks_in_turn:
+            # A window may hold the end of one task and the beginning of the next.
+            first = self.order.draws(window * self.window_examples, 1).task[0]
+            groups.sort(key=lambda group: int(group[0].tasks[0] - first) % len(self.datas))
+        return [plan for group in groups for plan in group]
 
     def _cut(self, window: int, stop: int | None) -> tuple[MicroBatchPlan, list[int]]:
-        """A window's examples sorted by length, and where among them its micro-batches end."""
+        """A window's examples sorted by length, and where among them its micro-batches end.
+
+        Where a micro-batch has one task, they are sorted by task first.
+        """
         start = window * self.window_examples
         end = start + self.window_examples
         if stop is not None:
@@ -182,12 +225,22 @@ class Batcher:
             rows = draws.row[where]
             lengths[where] = self.datas[task].lengths[rows]
             counts[where] = self.datas[task].num_sequences[rows]
-        by_length = np.argsort(lengths, kind="stable")
+        apart = self.batching.scheme != "mixed"
+        sorted_ = np.lexsort((lengths, draws.task)) if apart else np.argsort(lengths, kind="stable")
         examples = MicroBatchPlan(
-            tasks=draws.task[by_length], rows=draws.row[by_length], lengths=lengths[by_length]
+            tasks=draws.task[sorted_], rows=draws.row[sorted_], lengths=lengths[sorted_]
         )
-        budget = self.batching.tokens_per_micro_batch
-        return examples, _ends(examples.lengths, counts[by_length], budget)
+        ends: list[int] = []
+        parts = (np.flatnonzero(np.diff(examples.tasks)) + 1).tolist() if apart else []
+        for start, end in zip([0, *parts], [*parts, len(lengths)], strict=True):
+            part = _ends(
+                examples.lengths[start:end],
+                counts[sorted_[start:end]],
+                self.batching.tokens_per_micro_batch,
+                self.batching.examples_per_micro_batch,
+            )
+            ends += [start + place for place in part]
+        return examples, ends
 
 
 def sample_examples(num_examples: int, at_most: int | None) -> I64:
@@ -228,32 +281,48 @@ def _part(examples: MicroBatchPlan, start: int, end: int) -> MicroBatchPlan:
     )
 
 
-def _step(
-    micro_batches: list[MicroBatchPlan], window: int, index: int, num_in_window: int
-) -> StepPlan:
-    """A step whose last micro-batch is number `index` of a window's `num_in_window`."""
-    last = index + 1 == num_in_window
+def _step(micro_batches: list[MicroBatchPlan], *, after: Position) -> StepPlan:
     return StepPlan(
         micro_batches=tuple(micro_batches),
         num_examples=sum(len(plan.rows) for plan in micro_batches),
-        after=Position(window=window + last, micro_batch=0 if last else index + 1),
+        after=after,
     )
 
 
+def _groups_of_a_task(
+    plans: Sequence[MicroBatchPlan], num_together: int
+) -> list[list[MicroBatchPlan]]:
+    """Up to `num_together` neighbours of one task each, in their order."""
+    groups: list[list[MicroBatchPlan]] = []
+    for plan in plans:
+        last = groups[-1] if groups else []
+        if last and len(last) < num_together and last[0].tasks[0] == plan.tasks[0]:
+            last.append(plan)
+        else:
+            groups.append([plan])
+    return groups
+
+
 def _ends(
-    lengths: NDArray[np.uint32], counts: NDArray[np.uint16], tokens_per_micro_batch: int
+    lengths: NDArray[np.uint32],
+    counts: NDArray[np.uint16],
+    tokens_per_micro_batch: int,
+    examples_per_micro_batch: int | None = None,
 ) -> list[int]:
     """Ends of the micro-batches of examples that are sorted by length, shortest first.
 
-    Greedy: each takes examples while all sequences x the longest length fit.
+    Greedy: each takes examples while all sequences x the longest length fit, and no more examples
+    than it may have.
     """
+    most = examples_per_micro_batch or len(lengths)
     ends: list[int] = []
-    num_sequences = 0
+    num_sequences = start = 0
     for index, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
         num_sequences += count
-        if num_sequences * length > tokens_per_micro_batch and num_sequences > count:
+        too_long = num_sequences * length > tokens_per_micro_batch and num_sequences > count
+        if too_long or index - start == most:
             ends.append(index)
-            num_sequences = count
+            num_sequences, start = count, index
     if len(lengths):
         ends.append(len(lengths))
     return ends

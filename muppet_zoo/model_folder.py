@@ -152,8 +152,8 @@ def lay_out(specs: Sequence[TaskSpec]) -> HeadLayout:
                 labels=getattr(head, "labels", ()),
                 range=getattr(head, "range", None),
                 no_answer=getattr(head, "no_answer", False),
-                shared_head=head.shared_head,
                 max_target_tokens=getattr(head, "max_target_tokens", None),
+                shared_head=head.shared_head,
             )
         )
     return HeadLayout(

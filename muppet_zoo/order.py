@@ -45,7 +45,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 _WORD = 1 << 64
 
 # Keys for different uses must never coincide: the first number of each key path.
-_SLOTS, _ROWS, MICRO_BATCHES, SAMPLE = 1, 2, 3, 4
+_SLOTS, _ROWS, MICRO_BATCHES, SAMPLE, R3F_NOISE = 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,15 @@ class Draws:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The endless stream of draws of a run. Equal fields give equal draws, on any machine."""
+    """The endless stream of draws of a run. Equal fields give equal draws, on any machine.
+
+    tasks_in_turn: within an epoch, one task after another; else they are shuffled together.
+    """
 
     seed: int
     task_sizes: tuple[int, ...]
     quotas: tuple[int, ...]
+    tasks_in_turn: bool = False
 
     def __post_init__(self) -> None:
         if len(self.task_sizes) != len(self.quotas):
@@ -84,7 +88,9 @@ class Order:
             raise ValueError(f"cannot draw {count} examples from position {start}")
         position = np.arange(start, start + count, dtype=np.uint64)
         epoch, place = np.divmod(position, np.uint64(self.epoch_size))
-        slot = permute(place, np.uint64(self.epoch_size), key(self.seed, _SLOTS, epoch))
+        slot = place
+        if not self.tasks_in_turn:
+            slot = permute(place, np.uint64(self.epoch_size), key(self.seed, _SLOTS, epoch))
         task = np.searchsorted(self._ends, slot, side="right")
         size, quota = self._sizes[task], self._quotas[task]
         drawn_before = epoch * quota + (slot - (self._ends[task] - quota))

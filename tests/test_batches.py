@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING
+from itertools import groupby, islice, pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muppet_zoo.batches import (
+    SCHEMES,
     Batcher,
     Batching,
     MicroBatchPlan,
@@ -21,7 +22,7 @@ from muppet_zoo.batches import (
     eval_plans,
     sample_examples,
 )
-from muppet_zoo.errors import CheckpointError, UsageError
+from muppet_zoo.errors import CheckpointError, UnknownNameError, UsageError
 from muppet_zoo.mixture import Rates
 from muppet_zoo.order import Draws, Order, quotas
 from muppet_zoo.task_data import Columns, TaskData
@@ -55,17 +56,28 @@ def lengths_task(
 
 
 def batcher_of(
-    datas: Sequence[TaskData], *, seed: int = 1, rates: Rates | None = None, **batching: int
+    datas: Sequence[TaskData], *, seed: int = 1, rates: Rates | None = None, **batching: Any
 ) -> Batcher:
     sizes = tuple(len(data.lengths) for data in datas)
-    order = Order(seed=seed, task_sizes=sizes, quotas=quotas(sizes, rates or Rates()))
+    in_turn = batching.get("scheme") == "dataset_homogeneous"
+    order = Order(
+        seed=seed,
+        task_sizes=sizes,
+        quotas=quotas(sizes, rates or Rates()),
+        tasks_in_turn=in_turn,
+    )
     return Batcher(order=order, datas=datas, batching=Batching(**batching))
 
 
-def small_batcher(seed: int = 1) -> Batcher:
+def small_batcher(seed: int = 1, scheme: str = "mixed") -> Batcher:
     tasks = [lengths_task(40, 1), lengths_task(7, 2, options=3), lengths_task(90, 3)]
     return batcher_of(
-        tasks, seed=seed, tokens_per_micro_batch=300, micro_batches_per_step=3, window_examples=32
+        tasks,
+        seed=seed,
+        scheme=scheme,
+        tokens_per_micro_batch=300,
+        micro_batches_per_step=3,
+        window_examples=32,
     )
 
 
@@ -96,16 +108,27 @@ def cost(plan: MicroBatchPlan, datas: Sequence[TaskData]) -> int:
     window=st.integers(1, 80),
     per_step=st.integers(1, 5),
     num_epochs=st.sampled_from([0.3, 1, 2, 2.5]),
+    scheme=st.sampled_from(SCHEMES),
+    most=st.none() | st.integers(1, 9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_draw_is_used_once_within_the_budget(
-    seed: int, sizes: list[int], budget: int, window: int, per_step: int, num_epochs: float
+    seed: int,
+    sizes: list[int],
+    budget: int,
+    window: int,
+    per_step: int,
+    num_epochs: float,
+    scheme: str,
+    most: int | None,
 ) -> None:
     tasks = [lengths_task(size, n, options=1 + 2 * (n == 1)) for n, size in enumerate(sizes)]
     batcher = batcher_of(
         tasks,
         seed=seed,
+        scheme=scheme,
         tokens_per_micro_batch=budget,
+        examples_per_micro_batch=most,
         micro_batches_per_step=per_step,
         window_examples=window,
     )
@@ -115,9 +138,11 @@ def test_every_draw_is_used_once_within_the_budget(
     plans = [plan for step in steps for plan in step.micro_batches]
     assert Counter(pair for plan in plans for pair in rows_of(plan)) == drawn
     assert all(cost(plan, tasks) <= budget or len(plan.rows) == 1 for plan in plans)
+    assert all(most is None or len(plan.rows) <= most for plan in plans)
     assert batcher.num_steps(num_epochs) == len(steps)
-    assert all(len(step.micro_batches) == per_step for step in steps[:-1])
-    assert 1 <= len(steps[-1].micro_batches) <= per_step
+    if not batcher.batching.one_task_per_step:
+        assert all(len(step.micro_batches) == per_step for step in steps[:-1])
+    assert all(1 <= len(step.micro_batches) <= per_step for step in steps)
     for step in steps:
         assert step.num_examples == sum(len(plan.rows) for plan in step.micro_batches)
 
@@ -152,6 +177,33 @@ def test_padding_is_at_most_five_percent_on_twelve_tasks() -> None:
 def test_tasks_mix_inside_micro_batches() -> None:
     plans = [plan for step in epoch(small_batcher()) for plan in step.micro_batches]
     assert sum(len(set(plan.tasks.tolist())) > 1 for plan in plans) > len(plans) / 2
+
+
+def tasks_of(step: StepPlan) -> list[set[int]]:
+    return [set(plan.tasks.tolist()) for plan in step.micro_batches]
+
+
+def test_heterogeneous_mixes_in_the_step_alone() -> None:
+    steps = epoch(small_batcher(scheme="heterogeneous"), 4)
+    assert all(len(tasks) == 1 for step in steps for tasks in tasks_of(step))
+    assert sum(len(set.union(*tasks_of(step))) > 1 for step in steps) > len(steps) / 2
+
+
+def test_batch_homogeneous_has_one_task_a_step_and_shuffles_the_steps() -> None:
+    steps = epoch(small_batcher(scheme="batch_homogeneous"), 4)
+    turns = [set.union(*tasks_of(step)) for step in steps]
+    assert all(len(tasks) == 1 for tasks in turns)
+    changes = sum(a != b for a, b in pairwise(turns))
+    assert changes > len(steps) / 4  # in turn, four epochs of three tasks would have eleven
+    assert max(len(step.micro_batches) for step in steps) == 3
+
+
+def test_dataset_homogeneous_has_one_task_after_another() -> None:
+    steps = epoch(small_batcher(scheme="dataset_homogeneous"), 2)
+    turns = [set.union(*tasks_of(step)) for step in steps]
+    assert [tasks for tasks, _ in groupby(turns)] == [{0}, {1}, {2}, {0}, {1}, {2}]
+    longest = [int(plan.lengths.max()) for step in steps for plan in step.micro_batches]
+    assert longest != sorted(longest)
 
 
 def test_an_example_over_the_budget_stands_alone() -> None:
@@ -213,9 +265,10 @@ def test_micro_batches_of_a_window_are_not_sorted_by_length() -> None:
 # Ranks
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
-def test_ranks_share_the_same_steps(world_size: int) -> None:
-    for step in epoch(small_batcher()):
+def test_ranks_share_the_same_steps(world_size: int, scheme: str) -> None:
+    for step in epoch(small_batcher(scheme=scheme)):
         shares = [step.for_rank(rank, world_size) for rank in range(world_size)]
         assert len({len(share) for share in shares}) == 1
         passes = zip(*shares, strict=True)
@@ -235,9 +288,10 @@ def test_a_rank_with_nothing_left_gets_none() -> None:
 # Resume
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("stop", [None, 300])
-def test_resume_is_a_suffix_from_every_step(stop: int | None) -> None:
-    batcher = small_batcher()
+def test_resume_is_a_suffix_from_every_step(stop: int | None, scheme: str) -> None:
+    batcher = small_batcher(scheme=scheme)
     steps = list(islice(batcher.steps(stop_after_examples=stop), 60))
     whole = content(steps)
     assert len(whole) == 60 if stop is None else len(whole) > 10
@@ -283,6 +337,14 @@ def test_equal_fields_give_equal_steps_and_seeds_differ() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(UsageError, match=r"batching\.window_examples must be at least 1, not 0"):
         Batching(window_examples=0)
+    with pytest.raises(UnknownNameError, match="did you mean 'mixed'"):
+        Batching(scheme="mixd")
+    with pytest.raises(ValueError, match="the order does not suit the scheme mixed"):
+        Batcher(
+            order=replace(small_batcher().order, tasks_in_turn=True),
+            datas=small_batcher().datas,
+            batching=Batching(),
+        )
     batcher = small_batcher()
     with pytest.raises(ValueError, match="the order is of"):
         replace(batcher, datas=batcher.datas[:2])

@@ -17,6 +17,8 @@ _COMMANDS = {
     "list": ("list_tasks", "List the tasks of the zoo, or of one mixture."),
     "show": ("show", "Show one task: its source, inputs, head, metrics, licence and citation."),
     "validate": ("validate", "Check spec and mixture files; report every problem at its line."),
+    "citations": ("citations", "What to cite, and a NOTICE with the licences of tasks."),
+    "lock": ("lock", "Record the commits and files on the hub that tasks are built from."),
     "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),
     "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
     "eval": ("evaluate", "Score a trained model on built tasks."),

@@ -93,7 +93,7 @@ class DeepSpeedEngine:
         return {name: value for name, value in state.items() if name in persistent}
 
     def _whole(self, parameter: Any, full_fp32: Any) -> Tensor:
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         if self._stage == 0:
             return parameter.detach()  # type: ignore[no-any-return]

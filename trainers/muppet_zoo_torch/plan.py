@@ -58,7 +58,12 @@ def make_plan(request: TrainRequest) -> Plan:
     check_can_generate(run.model.encoder, layout)
     train = open_splits(run.data, request.tasks, "train")
     sizes = tuple(split.num_records for split in train)
-    order = Order(seed=run.seed, task_sizes=sizes, quotas=quotas(sizes, request.rates))
+    order = Order(
+        seed=run.seed,
+        task_sizes=sizes,
+        quotas=quotas(sizes, request.rates),
+        tasks_in_turn=run.batching.scheme == "dataset_homogeneous",
+    )
     batcher = Batcher(order=order, datas=train, batching=run.batching)
     if run.schedule.steps is not None:
         num_steps, stop = run.schedule.steps, None
