@@ -206,8 +206,8 @@ class ProgressDisplay(Protocol):
         """A new line."""
         ...
 
-    def show(self, title: str, values: Mapping[str, float]) -> None:
-        """Named numbers below the lines, such as each task's loss; nothing in a plain log."""
+    def show(self, sections: Mapping[str, Mapping[str, str]]) -> None:
+        """Named values under titles, below the lines: losses, shares. Nothing in a plain log."""
         ...
 
 
@@ -246,13 +246,16 @@ class _RichDisplay:
     def __init__(self, bars: Any, live: Any) -> None:
         self._bars, self._live = bars, live
 
-    def show(self, title: str, values: Mapping[str, float]) -> None:
+    def show(self, sections: Mapping[str, Mapping[str, str]]) -> None:
         from rich.columns import Columns
         from rich.console import Group
         from rich.text import Text
 
-        cells = [Text.assemble((f"{value:6.3f} ", "bold"), name) for name, value in values.items()]
-        self._live.update(Group(self._bars, Text(title, style="dim"), Columns(cells)))
+        parts: list[Any] = [self._bars]
+        for title, values in sections.items():
+            cells = [Text.assemble((f"{value:>6} ", "bold"), k) for k, value in values.items()]
+            parts += [Text(title, style="dim"), Columns(cells)]
+        self._live.update(Group(*parts))
 
     def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
         return _RichLine(self._bars, name, total, unit)
@@ -278,7 +281,7 @@ class _PlainDisplay:
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
 
-    def show(self, title: str, values: Mapping[str, float]) -> None:
+    def show(self, sections: Mapping[str, Mapping[str, str]]) -> None:
         pass  # a line per task would bury the log; metrics.jsonl has every value
 
     def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
