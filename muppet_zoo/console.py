@@ -190,8 +190,13 @@ def print_error(error: MuppetZooError) -> None:
 class ProgressLine(Protocol):
     """One piece of long work that tells how far it is."""
 
-    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
-        """`done` of `total` units; `text` is shown behind the bar."""
+    def update(
+        self, done: float, *, total: float | None = None, text: str = "", details: str = ""
+    ) -> None:
+        """`done` of `total` units; `text` is shown behind the bar, `details` in plain logs alone.
+
+        Those are what `ProgressDisplay.show` shows on a terminal.
+        """
         ...
 
     def finish(self, text: str = "") -> None:
@@ -264,9 +269,15 @@ class _RichDisplay:
 class _RichLine:
     def __init__(self, bars: Any, name: str, total: float | None, unit: str) -> None:
         self._bars, self._unit, self._start = bars, unit, time.monotonic()
+        self._total = total
         self._id = bars.add_task(name, total=total, text="")
 
-    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
+    def update(
+        self, done: float, *, total: float | None = None, text: str = "", details: str = ""
+    ) -> None:
+        self._total = total if total is not None else self._total
+        if details and self._total:
+            text = f"{done:,.0f} of {self._total:,.0f} {self._unit}"
         text = text or _rate(done, self._unit, time.monotonic() - self._start)
         extra = {} if total is None else {"total": total}
         self._bars.update(self._id, completed=done, text=text, **extra)
@@ -293,7 +304,9 @@ class _PlainLine:
         self._name, self._total, self._unit, self._quiet = name, total, unit, quiet
         self._start = self._printed = time.monotonic()
 
-    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
+    def update(
+        self, done: float, *, total: float | None = None, text: str = "", details: str = ""
+    ) -> None:
         self._total = total if total is not None else self._total
         now = time.monotonic()
         if self._quiet or now - self._printed < PLAIN_LINE_EVERY_S:
@@ -304,7 +317,7 @@ class _PlainLine:
         if self._total:
             share = f" of {self._total:,.0f} ({done / self._total:.0%})"
             left = f", {_duration(elapsed / done * (self._total - done))} left" if done else ""
-        text = text or _rate(done, self._unit, elapsed)
+        text = text or details or _rate(done, self._unit, elapsed)
         note(f"{self._name}: {done:,.0f}{share} {self._unit}, {text}{left}")
 
     def finish(self, text: str = "") -> None:

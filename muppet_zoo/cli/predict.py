@@ -107,6 +107,7 @@ def _write(answers: Iterable[dict[str, Any]], *, as_json: bool, out: Path | None
     elif out is None:
         for answer in answers:
             say(json.dumps(answer, ensure_ascii=False))
+            sys.stdout.flush()  # whoever reads the pipe need not wait for the next thousand rows
     else:
         try:
             with out.open("w", encoding="utf-8") as lines, progress() as display:

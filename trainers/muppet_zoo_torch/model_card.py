@@ -131,7 +131,7 @@ def _card_data(
             library_name="transformers",
             pipeline_tag=pipeline,
             tags=["muppet-zoo", "pre-finetuning" if run.get("mixture") else "fine-tuned"],
-            datasets=hubs,
+            datasets=hubs or None,
             # A folder's path says nothing to a reader, and is nobody's business.
             base_model=encoder if encoder and not Path(encoder).is_absolute() else None,
             model_name=name,

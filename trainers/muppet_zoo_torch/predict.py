@@ -149,7 +149,7 @@ def predict(request: PredictRequest) -> Iterator[dict[str, Any]]:
                 elif request.skip_bad_rows:
                     yield {"row": number, "error": str(made)}
                 else:
-                    raise SourceError(f"row {number}: {made}. Mend it, or skip such rows")
+                    raise SourceError(f"row {number}: {made}. Mend it, or give --on-bad-row skip")
 
 
 def _examples(

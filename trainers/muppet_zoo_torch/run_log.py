@@ -83,7 +83,8 @@ class RunLog:
             self._mix.add(entry)
             self._mix.write()
         self._display.show(_sections(entry, self._mix))
-        self._line.update(progress.step, text=_summary(entry))
+        figures = ", ".join(f"{value} {name}" for name, value in _figures(entry).items())
+        self._line.update(progress.step, details=figures)
         for tracker in self._trackers:
             tracker.log(_flat(entry), progress.step)
 
@@ -155,18 +156,21 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _summary(entry: Mapping[str, Any]) -> str:
-    return (
-        f"loss {entry['loss']:.3f}, learning rate {entry['learning_rate']:.2g}, "
-        f"{entry['tokens_per_s']:,.0f} tokens/s, {entry['padding_share']:.1%} padding, "
-        f"{entry['peak_memory_bytes'] / 2**30:.1f} GiB"
-    )
+def _figures(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "loss": f"{entry['loss']:.3f}",
+        "learning rate": f"{entry['learning_rate']:.2g}",
+        "tokens/s": f"{entry['tokens_per_s']:,.0f}",
+        "padding": f"{entry['padding_share']:.1%}",
+        "GiB at most": f"{entry['peak_memory_bytes'] / 2**30:.1f}",
+    }
 
 
 def _sections(entry: Mapping[str, Any], mix: RealisedMix) -> dict[str, dict[str, str]]:
     """What the screen shows below the bar."""
     total = max(1, sum(mix.examples.values()))
     return {
+        "since the line before": _figures(entry),
         "scaled loss by family": {
             family: f"{loss:.3f}" for family, loss in entry["family_losses"].items()
         },
