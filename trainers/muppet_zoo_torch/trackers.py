@@ -8,7 +8,9 @@ The libraries are imported when a run asks for one.
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,38 +66,29 @@ class _TensorBoard:
         self._writer.close()
 
 
-class _WandB:
-    def __init__(self, run: Run, out: Path) -> None:
-        self._run: Any = import_module("wandb").init(
-            project=PROJECT,
-            name=out.name,
-            id=_run_id(out),
-            resume="allow",
-            dir=str(out),
-            config=dict(run.raw),
-        )
+class _InitAndLog:
+    """A run of wandb or of trackio, whose calls are the same; what they print goes to stderr."""
+
+    def __init__(self, module: str, run: Run, **names: Any) -> None:
+        with redirect_stdout(sys.stderr):
+            self._run: Any = import_module(module).init(
+                project=PROJECT, resume="allow", config=dict(run.raw), **names
+            )
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
 
     def close(self) -> None:
-        self._run.finish()
+        with redirect_stdout(sys.stderr):
+            self._run.finish()
 
 
-class _Trackio:
-    def __init__(self, run: Run, out: Path) -> None:
-        self._run: Any = import_module("trackio").init(
-            project=PROJECT,
-            name=f"{out.name}-{_run_id(out)}",
-            resume="allow",
-            config=dict(run.raw),
-        )
+def _wandb(run: Run, out: Path) -> Tracker:
+    return _InitAndLog("wandb", run, name=out.name, id=_run_id(out), dir=str(out))
 
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
 
-    def close(self) -> None:
-        self._run.finish()
+def _trackio(run: Run, out: Path) -> Tracker:
+    return _InitAndLog("trackio", run, name=f"{out.name}-{_run_id(out)}")
 
 
 def _run_id(out: Path) -> str:
@@ -108,6 +101,6 @@ def _run_id(out: Path) -> str:
 
 TRACKERS: dict[str, Callable[[Run, Path], Tracker]] = {
     "tensorboard": _TensorBoard,
-    "wandb": _WandB,
-    "trackio": _Trackio,
+    "wandb": _wandb,
+    "trackio": _trackio,
 }
