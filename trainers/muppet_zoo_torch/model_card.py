@@ -219,7 +219,11 @@ def _overlap_lines(mix: Mapping[str, Any]) -> list[str]:
     found = {name: overlap for name, overlap in checked.items() if overlap["num_rows"]}
     for name, overlap in found.items():
         where = ", ".join(f"{key}: {count}" for key, count in overlap["found_in"].items())
-        lines.append(f"Warning: {overlap['num_rows']} training rows of {name} overlap ({where}).")
+        rows = f"{overlap['num_rows']:,} training rows of {name}"
+        if overlap["policy"] == "drop":
+            lines.append(f"Left out of the training: {rows}, which overlap ({where}).")
+        else:
+            lines.append(f"Warning: {rows} overlap ({where}).")
     if not found:
         lines.append("No overlap was found in the tasks that were checked.")
     return lines

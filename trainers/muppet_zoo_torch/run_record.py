@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.manifests import Manifest
 from muppet_zoo_torch.plan import Plan
 
 MIX_FILE = "mix.json"
@@ -95,12 +96,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def _overlap(manifest: Any) -> dict[str, Any] | None:
+def _overlap(manifest: Manifest) -> dict[str, Any] | None:
     """What the build found of evaluation rows among these; None where it did not compare."""
     if "overlap" not in manifest.components:
         return None
-    found = vars(manifest)
     return {
-        "num_rows": found.get("num_overlapping_rows", 0),
-        "found_in": dict(found.get("overlap_histogram", {})),
+        "num_rows": manifest.num_overlapping_rows,
+        "found_in": dict(manifest.overlap_histogram),
+        "policy": json.loads(manifest.components["overlap"]).get("policy"),
     }
