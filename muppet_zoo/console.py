@@ -260,7 +260,7 @@ class _RichDisplay:
         for title, values in sections.items():
             cells = [Text.assemble((f"{value:>6} ", "bold"), k) for k, value in values.items()]
             parts += [Text(title, style="dim"), Columns(cells)]
-        self._live.update(Group(*parts))
+        self._live.update(Group(*parts), refresh=True)
 
     def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
         return _RichLine(self._bars, name, total, unit)

@@ -82,9 +82,9 @@ class RunLog:
             append_line(self._plan.out / METRICS_FILE, json.dumps(entry).encode())
             self._mix.add(entry)
             self._mix.write()
-        self._display.show(_sections(entry, self._mix))
         figures = ", ".join(f"{value} {name}" for name, value in _figures(entry).items())
         self._line.update(progress.step, details=figures)
+        self._display.show(_sections(entry, self._mix))
         for tracker in self._trackers:
             tracker.log(_flat(entry), progress.step)
 
