@@ -202,6 +202,7 @@ def _result_rows(reports: Sequence[TaskReport]) -> list[dict[str, str]]:
             "metric": metric,
             "score": f"{score:.4f}",
             "num_examples": f"{report.num_examples:,}",
+            "overlap": "not checked" if report.overlap is None else f"{report.overlap:,}",
         }
         for report in reports
         for metric, score in report.scores.items()

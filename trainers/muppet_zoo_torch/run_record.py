@@ -19,6 +19,7 @@ import torch
 
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.manifests import Manifest
+from muppet_zoo.overlap.record import overlap_of
 from muppet_zoo_torch.plan import Plan
 
 MIX_FILE = "mix.json"
@@ -98,10 +99,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 def _overlap(manifest: Manifest) -> dict[str, Any] | None:
     """What the build found of evaluation rows among these; None where it did not compare."""
-    if "overlap" not in manifest.components:
+    compared = overlap_of(manifest)
+    if compared is None:
         return None
     return {
         "num_rows": manifest.num_overlapping_rows,
         "found_in": dict(manifest.overlap_histogram),
-        "policy": json.loads(manifest.components["overlap"]).get("policy"),
+        "policy": compared["policy"],
     }
