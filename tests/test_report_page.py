@@ -260,6 +260,7 @@ def test_a_browser_draws_the_page_without_a_complaint_and_sorts_numbers(visit: V
 @needs_browser
 def test_a_browser_sorts_shots_as_numbers_with_all_at_the_end_and_turns_dark(visit: Visit) -> None:
     seen = visit("shots", "--force-dark-mode", "--blink-settings=preferredColorScheme=0")
+    assert seen["problems"] == []
     _, (_, ascending), _ = seen["steps"]
     assert list(dict.fromkeys(ascending)) == ["16", "64", "all"]
     assert seen["page"] == "rgb(23, 23, 27)"
