@@ -28,7 +28,7 @@ from muppet_zoo.report.compare import Report, build_report
 from muppet_zoo.report.figures import draw, svg_of, write_figures
 from muppet_zoo.report.page import write_page
 from muppet_zoo.report.published import read_published, shipped_published
-from muppet_zoo.report.tables import tables_of
+from muppet_zoo.report.tables import shown, tables_of
 from muppet_zoo.results import ReportError
 
 BROWSER = next(
@@ -158,6 +158,16 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def few(folder: Path, cells: list[dict[str, Any]]) -> Report:
     return build_report(read_runs([str(write_lines(folder, cells))]))
+
+
+def test_small_numbers_are_not_shown_as_nothing() -> None:
+    assert [shown(value) for value in (0.00004, 0.0, 0.5, None, "all")] == [
+        "4.0e-05",
+        "0.0000",
+        "0.5000",
+        "–",
+        "all",
+    ]
 
 
 def test_only_figures_with_something_to_show_are_drawn(report: Report, tmp_path: Path) -> None:

@@ -195,7 +195,9 @@ def shown(value: object) -> str:
     """A cell as text on the page."""
     if value is None:
         return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.1e}" if 0 < abs(value) < 0.0001 else f"{value:.4f}"
+    return str(value)
 
 
 def is_numeric(rows: Sequence[Row], column: str) -> bool:
