@@ -70,10 +70,11 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSettings:
-    """How often to save, and how many of the newest to keep."""
+    """How often to save, how many of the newest to keep, and whether the best scored one too."""
 
     every_steps: int
     keep: int
+    keep_best: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,8 @@ class DeepSpeedSettings:
 
     zero_stage: int
     timeout_minutes: int
+    overlap_comm: bool
+    bucket_elements: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,7 @@ class Run:
     schedule: Schedule
     loss_scaling: str
     precision: str
+    on_bad_loss: str
     checkpointing: CheckpointSettings
     evaluation: EvaluationSettings
     log_every_steps: int
@@ -172,6 +176,7 @@ def parse_run(data: Mapping[str, Any]) -> Run:
         ),
         loss_scaling=data["loss_scaling"],
         precision=data["precision"],
+        on_bad_loss=data["on_bad_loss"],
         checkpointing=CheckpointSettings(**data["checkpointing"]),
         evaluation=EvaluationSettings(
             split=evaluation["split"],

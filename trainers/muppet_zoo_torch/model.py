@@ -82,7 +82,8 @@ class MultiTaskModel(nn.Module):
                 return self._predictions(batch)
             logits = self._logits(batch)
         inputs = self._head_inputs(batch, logits)
-        touch = 0.0 * sum(x.sum() for x in logits.values())
+        # Else logits of one row that are not finite would spoil the losses of all others.
+        touch = sum(torch.nan_to_num(0.0 * x.sum()) for x in logits.values())
         losses = torch.cat([HEAD_MATH[name].loss(x) for name, x in inputs.items()]) + touch
         tasks = torch.cat([rows.tasks for rows in batch.groups.values()])
         return losses, tasks
