@@ -27,6 +27,8 @@ from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo
 
 STAGES = (0, 1, 2, 3)
+# The default suite takes a part, since each process needs seconds to start.
+SOME = [(2, 3), pytest.param((0, 1), marks=pytest.mark.slow)]
 TOLERANCE = 1e-5
 STATE = [f"state/{kind}.safetensors" for kind in ("parameters", "exp_avg", "exp_avg_sq")]
 
@@ -88,8 +90,9 @@ def assert_close(ours: Path, theirs: Path) -> None:
         assert mine == other
 
 
+@pytest.mark.parametrize("stages", SOME)
 def test_one_process_from_trainer_to_trainer_and_stage_to_stage(
-    make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path
+    make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path, stages: tuple[int, ...]
 ) -> None:
     def train(name: str, trainer: Any, source: str | None, stage: int = 0) -> Path:
         out = tmp_path / name
@@ -104,7 +107,7 @@ def test_one_process_from_trainer_to_trainer_and_stage_to_stage(
     assert {key.partition(":")[0] for key in start} == set(STATE)
     assert max((end[key] - start[key]).abs().max().item() for key in end) > 100 * TOLERANCE
     assert_equal(train("torch-again", TorchTrainer, "torch"), whole)
-    for stage in STAGES:
+    for stage in stages:
         name = f"stage-{stage}"
         own = train(name, DeepSpeedTrainer, None, stage)
         assert_close(own, whole)
@@ -114,11 +117,15 @@ def test_one_process_from_trainer_to_trainer_and_stage_to_stage(
 
 
 def run_chain(
-    write: Callable[..., Path], tmp_path: Path, num_processes: int, sources: Sequence[str]
+    write: Callable[..., Path],
+    tmp_path: Path,
+    num_processes: int,
+    sources: Sequence[str],
+    stages: Sequence[int] = STAGES,
 ) -> None:
     """Whole runs at every stage, each of them resumed at its own stage, and `sources` at all."""
     arguments = []
-    for stage in STAGES:
+    for stage in stages:
         name = f"{num_processes}-{stage}"
         arguments.append(str(write(name, stage=stage, num_processes=num_processes)))
         for source in (name, *sources):
@@ -134,7 +141,9 @@ def torch_run(make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path) -
     return out
 
 
+@pytest.mark.parametrize("stages", SOME)
 def test_two_processes_from_one_and_back(
+    stages: tuple[int, ...],
     write: Callable[..., Path],
     torch_run: Path,
     make_run: Callable[..., Run],
@@ -143,8 +152,8 @@ def test_two_processes_from_one_and_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
-    run_chain(write, tmp_path, 2, ["torch"])
-    for stage in STAGES:
+    run_chain(write, tmp_path, 2, ["torch"], stages)
+    for stage in stages:
         whole = tmp_path / f"2-{stage}"
         assert_equal(tmp_path / f"2-{stage}-from-2-{stage}", whole)
         assert_close(whole, torch_run)
