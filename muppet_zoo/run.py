@@ -47,7 +47,10 @@ class GenerationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """Optimizer by name and its constants; `head_learning_rate` None means `learning_rate`."""
+    """Optimizer by name and its constants; `head_learning_rate` None means `learning_rate`.
+
+    head_momentum: whether heads have AdamW's first beta, or 0.
+    """
 
     name: str
     learning_rate: float
@@ -56,6 +59,7 @@ class OptimizerSettings:
     betas: tuple[float, float]
     eps: float
     gradient_clipping: float
+    head_momentum: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +171,7 @@ def parse_run(data: Mapping[str, Any]) -> Run:
             betas=(optimizer["betas"][0], optimizer["betas"][1]),
             eps=optimizer["eps"],
             gradient_clipping=optimizer["gradient_clipping"],
+            head_momentum=optimizer["head_momentum"],
         ),
         schedule=Schedule(
             steps=schedule.get("steps"),
