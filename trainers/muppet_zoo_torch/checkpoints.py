@@ -118,13 +118,12 @@ def drop_checkpoints(
     kept = set(folders[-settings.keep :])
     if settings.keep_best and (best := best_checkpoint(out, reports)) is not None:
         kept.add(best)
+    # Renamed first: what a crash leaves of one is not taken for a damaged checkpoint.
     for folder in folders:
         if folder not in kept:
-            # Renamed first: what a crash leaves of it is not taken for a damaged checkpoint.
-            gone = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(gone, ignore_errors=True)
-            folder.rename(gone)
-            shutil.rmtree(gone)
+            folder.rename(folder.with_name(f".{folder.name}.old"))
+    for gone in (out / CHECKPOINTS_FOLDER).glob(".step-*.old"):
+        shutil.rmtree(gone)
 
 
 def best_checkpoint(out: Path, reports: Sequence[TaskReport]) -> Path | None:
