@@ -6,7 +6,7 @@ STAMP := .venv/installed.stamp
 REAL_STAMP := .venv/real.stamp
 PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: help install demo test test-slow lint real bench clean
+.PHONY: help install demo test test-slow lint real zoo-table bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,8 +27,9 @@ $(REAL_STAMP): $(STAMP)
 demo: $(STAMP)  ## build, pre-finetune, fine-tune, evaluate and compare on the quickstart zoo
 	$(BIN)/python -m benchmarks.quickstart.demo --out runs/demo
 
-test: $(STAMP)  ## the default suite
-	$(BIN)/python -m pytest -m "not slow"
+# By file, so that what the tests of one file share is made once.
+test: $(STAMP)  ## the default suite, on all cores
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test-slow: $(STAMP)  ## the long tests
 	$(BIN)/python -m pytest -m slow
@@ -42,6 +43,9 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 DATA ?= ../shared/data
 real: $(REAL_STAMP)  ## pre-finetune MiniLM on fifteen real tasks (DATA=folder of rows)
 	$(BIN)/python -m benchmarks.real.run --mirror $(DATA) --out runs/real
+
+zoo-table: $(REAL_STAMP)  ## write rows, lengths and labels of real tasks into task_specs/README.md (DATA=…)
+	$(BIN)/python -m benchmarks.zoo_table --mirror $(DATA)
 
 bench: $(STAMP)  ## measure start-up, order and padding
 	$(BIN)/python -m benchmarks.startup

@@ -11,15 +11,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from muppet_zoo.build_split import SplitPlan, StoppedError, build_split
 from muppet_zoo.errors import MuppetZooError, ShardError, UsageError
 from muppet_zoo.fingerprints import components_of, fingerprint_of, what_changed
+from muppet_zoo.hub_lock import Lock
+from muppet_zoo.licenses import check_policy
 from muppet_zoo.manifests import MANIFEST_NAME, read_manifest
 from muppet_zoo.sources import DigestCache, MissingSplitError, open_rows
 
@@ -40,6 +42,8 @@ class BuildOptions:
     """How to build. `jobs` splits are built at a time; `limit` rows are read of each.
 
     verify: also read what is built already, and make anew what was damaged.
+    license_policy: what all licences must permit, of `licenses.POLICIES`.
+    locks: by task, what its rows on the hub are; a task without one is read as the hub is now.
     """
 
     mirror: Path | None = None
@@ -47,6 +51,8 @@ class BuildOptions:
     limit: int | None = None
     jobs: int = DEFAULT_JOBS
     verify: bool = False
+    license_policy: str = "any"
+    locks: Mapping[str, Lock] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +136,15 @@ def build(
 
     Raises:
         UsageError: the request as a whole cannot be carried out.
+        LicenseError: a task's licence does not permit what the policy asks; nothing was built.
         KeyboardInterrupt: after the splits at work stopped; finished shards stay.
     """
     options = options or BuildOptions()
+    unique = {spec.name: spec for spec in tasks}
+    check_policy([(spec.name, spec.license) for spec in unique.values()], options.license_policy)
     _check_request(out, options)
     digests = DigestCache(out / _DIGESTS_NAME)
     worker = _Worker(tokenizer, out, options, digests, on_progress or (lambda progress: None))
-    unique = {spec.name: spec for spec in tasks}
     pairs = [(spec, role) for spec in unique.values() for role in spec.source.splits]
     outcomes = _run(worker, pairs, options.jobs)
     return BuildReport(outcomes=tuple(_with_empty_tasks_failed(outcomes)))
@@ -251,7 +259,12 @@ class _Worker:
     def _plan(self, spec: TaskSpec, role: str) -> SplitPlan:
         options = self._options
         source = open_rows(
-            spec, role, mirror=options.mirror, limit=options.limit, digests=self._digests
+            spec,
+            role,
+            mirror=options.mirror,
+            limit=options.limit,
+            digests=self._digests,
+            lock=options.locks.get(spec.name),
         )
         components = self._components(spec, role, source.digest())
         return SplitPlan(

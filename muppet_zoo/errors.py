@@ -8,6 +8,7 @@
     ├── CheckpointError            a checkpoint is missing, damaged, or belongs to another run
     ├── TrainingError              the training cannot go on: a loss is not finite, a process died
     ├── NotTrainableError          the task is valid, but this model cannot learn it
+    ├── licenses.LicenseError      licences do not permit what a policy asks
     ├── metrics.ScoreError         predictions and references that cannot be scored
     ├── results.ReportError        reports that cannot be read or compared
     └── UsageError                 exit code 2: the request itself cannot be carried out

@@ -1,33 +1,43 @@
 """Rows of a dataset on the Hugging Face hub, pinned to one commit.
 
-A branch or tag moves, so it is resolved to the commit behind it before anything is read, and that
-commit is part of the rows' identity. The `datasets` library downloads, converts and memory-maps;
-it runs no code of the dataset's. It is imported here only, and only when rows are read.
+A branch or tag moves, so the commit is taken from the lock, or asked for where there is no entry,
+before anything is read, and it is part of the rows' identity. Files that the lock knows are
+compared with it before a row is made of them. The `datasets` library converts and memory-maps; it
+is imported only when rows are read.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from muppet_zoo.errors import SourceError
+from muppet_zoo.errors import SourceError, allowed
+from muppet_zoo.hub_errors import asking
+from muppet_zoo.hub_files import (
+    check_reachable,
+    commit_of,
+    download,
+    is_cached,
+    open_builder,
+    split_files,
+)
+from muppet_zoo.hub_lock import Lock, LockedFile, LockedSource
 from muppet_zoo.row_files import Meter, NumberedRows
-from muppet_zoo.spec import Source
+from muppet_zoo.spec import CONVERSION, Source, is_commit
 
 _BATCH_ROWS = 1024
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(kw_only=True)
 class HubRows:
-    """One split of a hub dataset at a fixed commit, read through the `datasets` library's cache."""
+    """One split of a task's hub dataset at a fixed commit, read through the libraries' caches."""
 
+    task: str
     source: Source
     split: str
+    lock: Lock | None = None
 
     @property
     def where(self) -> str:
@@ -52,40 +62,21 @@ class HubRows:
         """A commit does not change."""
 
     @cached_property
-    def _commit(self) -> str:
-        """The commit behind the revision; a branch or tag is asked for, a commit is taken as is."""
-        revision = self.source.revision or ""
-        if _COMMIT.fullmatch(revision):
-            return revision
-        try:
-            from huggingface_hub import HfApi
+    def _locked(self) -> LockedSource | None:
+        return self.lock.find(self.task, self.source) if self.lock else None
 
-            commit = HfApi().dataset_info(str(self.source.hub), revision=revision).sha
-        except Exception as error:
-            raise self._unreachable(
-                f"asked for the commit of revision '{revision}'", error
-            ) from error
-        if not commit:
-            raise SourceError(f"{self.where}: the hub names no commit for revision '{revision}'")
-        return commit
+    @cached_property
+    def _commit(self) -> str:
+        """The commit behind the revision; a commit in the spec is taken as is."""
+        if self._locked:
+            return self._locked.commit
+        revision = self.source.revision or ""
+        return revision if is_commit(revision) else commit_of(self.source)
 
     @cached_property
     def _dataset(self) -> Any:
-        if Path(str(self.source.hub)).exists():
-            raise SourceError(
-                f"{self.where}: '{self.source.hub}' is also here, in {Path.cwd()}, and the library "
-                f"would read that instead; run this in another folder, or give files with --mirror"
-            )
-        try:
-            import datasets
-
-            datasets.disable_progress_bars()
-            dataset = datasets.load_dataset(
-                str(self.source.hub), split=self.split, revision=self._commit, **self._selection()
-            )
-        # The library raises dozens of types, from its own to the HTTP client's; all mean the same.
-        except Exception as error:
-            raise self._unreachable(f"loaded it at commit {self._commit}", error) from error
+        is_conversion = self.source.revision == CONVERSION
+        dataset = self._converted() if is_conversion else self._published()
         declared = {name.partition(".")[0] for name in self.source.columns}
         wanted = [name for name in dataset.column_names if name in declared]
         if not wanted:
@@ -95,18 +86,65 @@ class HubRows:
             )
         return dataset.select_columns(wanted)
 
-    def _selection(self) -> dict[str, Any]:
-        if self.source.revision != "refs/convert/parquet":
-            return {"name": self.source.config}
-        # The hub's own conversion keeps CONFIG/SPLIT/NNNN.parquet and no card, so that the library
-        # sees one unnamed configuration there; the files are named instead.
-        folder = self.source.config or "default"
-        return {"data_files": {self.split: f"{folder}/{self.split}/*.parquet"}}
+    def _converted(self) -> Any:
+        """The Parquet files of the hub's conversion, which has no card to open it by."""
+        import datasets
 
-    def _unreachable(self, tried: str, error: Exception) -> SourceError:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        reason = " ".join(str(error).split())[:300]
-        return SourceError(
-            f"{self.where}: {tried}{offline}, and got {type(error).__name__}: {reason}. Without "
-            f"the hub, give the rows as files: --mirror DIR with DIR/<task>/{self.split}.jsonl"
-        )
+        locked = self._locked_files()
+        paths = [*locked] or split_files(self.source, [self.split], self._commit)[self.split]
+        if not all(is_cached(self.source, path, self._commit) for path in paths):
+            check_reachable(self.source, self._commit)
+        files = {path: download(self.source, path, self._commit) for path in paths}
+        self._compare(files, locked)
+        datasets.disable_progress_bars()
+        names = [str(path) for path in files.values()]
+        with asking(self.source, f"read split '{self.split}'"):
+            return datasets.load_dataset(
+                "parquet", data_files={self.split: names}, split=self.split
+            )
+
+    def _published(self) -> Any:
+        """The dataset as its publisher laid it out, which the library finds out from the card."""
+        builder = open_builder(self.source, self._commit)
+        if locked := self._locked_files():
+            files = {path: download(self.source, path, self._commit) for path in locked}
+            self._compare(files, locked, prepared=Path(builder.cache_dir))
+        with asking(self.source, f"read it at commit {self._commit}"):
+            builder.download_and_prepare()
+            splits = list(builder.info.splits)
+            if self.split in splits:
+                return builder.as_dataset(self.split)
+        raise SourceError(f"{self.where}: there is no such split{allowed(self.split, splits)}")
+
+    def _locked_files(self) -> dict[str, LockedFile]:
+        """The recorded files of this split by path; none without an entry."""
+        if self._locked is None:
+            return {}
+        if self.split not in self._locked.splits:
+            raise SourceError(
+                f"{self.where}: the lock has no files for this split; run "
+                f"`muppet-zoo lock {self.task}`"
+            )
+        return {file.path: file for file in self._locked.splits[self.split]}
+
+    def _compare(
+        self,
+        files: dict[str, Path],
+        locked: dict[str, LockedFile],
+        prepared: Path | None = None,
+    ) -> None:
+        """SourceError when a file is not the recorded one; `prepared` is what was made of them."""
+        for path, file in locked.items():
+            try:
+                difference = file.difference(files[path])
+            except OSError as error:
+                reason = error.strerror or error
+                raise SourceError(f"{files[path]}: cannot be read: {reason}") from None
+            if difference:
+                copies = " and ".join(map(str, filter(None, (files[path].resolve(), prepared))))
+                raise SourceError(
+                    f"{self.where}: {path} is not the file that the lock recorded at commit "
+                    f"{self._commit}: {difference}. Remove {copies}, and it is fetched again; "
+                    f"where the hub has changed it and that is right, first run `muppet-zoo lock "
+                    f"--update {self.task}`"
+                )

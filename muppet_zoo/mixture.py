@@ -46,13 +46,14 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Tasks by name, and their rates."""
+    """Tasks by name, their rates, and what their licences must permit (`licenses.POLICIES`)."""
 
     name: str
     description: str
     tasks: tuple[str, ...]
     rates: Rates
     path: Path
+    license_policy: str = "any"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,7 @@ class _Resolver:
             tasks=tuple(members),
             rates=Rates(**rates, members=() if plain else tuple(members.values())),
             path=file.path,
+            license_policy=data.get("license_policy", "any"),
         )
 
     def _own_members(self, file: MixtureFile) -> Iterator[Member]:

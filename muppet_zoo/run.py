@@ -92,6 +92,17 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class R3F:
+    """Noise on the embeddings; see `muppet_zoo_torch.r3f`."""
+
+    weight: float
+    weight_by_head: Mapping[str, float]
+    noise: str
+    epsilon: float
+    spectral_norm: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeepSpeedSettings:
     """What only the DeepSpeed trainer reads."""
 
@@ -117,6 +128,7 @@ class Run:
     batching: Batching
     optimizer: OptimizerSettings
     schedule: Schedule
+    r3f: R3F | None
     loss_scaling: str
     precision: str
     on_bad_loss: str
@@ -179,6 +191,7 @@ def parse_run(data: Mapping[str, Any]) -> Run:
             warmup=schedule["warmup"],
             decay=schedule["decay"],
         ),
+        r3f=R3F(**data["r3f"]) if data.get("r3f") is not None else None,
         loss_scaling=data["loss_scaling"],
         precision=data["precision"],
         on_bad_loss=data["on_bad_loss"],

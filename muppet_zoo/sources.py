@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from muppet_zoo.errors import SourceError, UsageError, suggest
 from muppet_zoo.file_tools import sha256_of, write_atomically
+from muppet_zoo.hub_lock import Lock
 from muppet_zoo.hub_rows import HubRows
 from muppet_zoo.row_files import SUFFIXES, Meter, NumberedRows, kind_of, read_rows
 from muppet_zoo.spec import Source, TaskSpec
@@ -28,6 +29,8 @@ from muppet_zoo.spec import Source, TaskSpec
 # A file changed twice within one tick of its clock keeps its time stamp; the margin is git's
 # "racy" rule with room for file systems that count in seconds.
 _SETTLED_NS = 2_000_000_000
+# What the `datasets` library calls the configuration of a dataset that has but one.
+_ONLY_CONFIGURATION = (None, "default", "plain_text")
 
 
 class MissingSplitError(SourceError):
@@ -96,30 +99,34 @@ def open_rows(
     mirror: Path | None = None,
     limit: int | None = None,
     digests: DigestCache | None = None,
+    lock: Lock | None = None,
 ) -> RowSource:
     """The rows of `role`, from the spec's files, else from `mirror` when given, else from the hub.
 
-    `limit` keeps the first so many of the role's rows. Nothing is read before `digest` or `rows`.
+    `limit` keeps the first so many of the role's rows. `lock` says which commit and files of the
+    hub are meant. Nothing is read before `digest` or `rows`.
 
     Raises:
         MissingSplitError: the mirror has no file for the split.
         SourceError: the files cannot be told apart or lie outside the spec's folder.
     """
     return RowSource(
-        place=_place(spec, role, mirror, digests or DigestCache(None)),
+        place=_place(spec, role, mirror, digests or DigestCache(None), lock),
         carving=Carving.of(spec.source, role),
         limit=limit,
     )
 
 
-def _place(spec: TaskSpec, role: str, mirror: Path | None, digests: DigestCache) -> SplitRows:
+def _place(
+    spec: TaskSpec, role: str, mirror: Path | None, digests: DigestCache, lock: Lock | None
+) -> SplitRows:
     source, split = spec.source, spec.source.splits[role].split
     if source.files:
         path = _spec_file(spec, split)
     elif mirror is not None:
-        path = _mirror_file(mirror, spec.name, split)
+        path = _mirror_file(mirror, spec, role)
     else:
-        return HubRows(source=source, split=split)
+        return HubRows(task=spec.name, source=source, split=split, lock=lock)
     return FileRows(path=path, columns=source.columns, digests=digests)
 
 
@@ -233,25 +240,61 @@ def _spec_file(spec: TaskSpec, split: str) -> Path:
     return path
 
 
-def _mirror_file(mirror: Path, task: str, split: str) -> Path:
+def _mirror_file(mirror: Path, spec: TaskSpec, role: str) -> Path:
+    """The file of `role`: `<folder>/<name>` with one of the suffixes.
+
+    The folder is the task's name or, where that is not there, the dataset's; see `_mirror_folder`.
+    The name is the source's split or, where that is not there, the role, since who keeps one
+    validation split need not call it `validation_matched`; see `_mirror_names`.
+    """
     if not mirror.is_dir():
         raise UsageError(f"the mirror {mirror} is no folder")
-    if Path(split).name != split:
-        raise SourceError(f"task {task}: the split '{split}' cannot be a file name in a mirror")
-    folder = mirror / task
-    if not folder.is_dir():
-        near = suggest(task, (entry.name for entry in mirror.iterdir() if entry.is_dir()))
-        raise MissingSplitError(f"task {task}: the mirror {mirror} has no folder '{task}'{near}")
-    found = [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
-        raise SourceError(f"{folder}: both {names} could be split '{split}'; keep one of them")
-    if not found:
-        raise MissingSplitError(
-            f"task {task}: no file for split '{split}' in {folder}, as {split}.jsonl, .csv, .tsv, "
-            f"each also .gz, or .parquet; there is: {_listing(folder)}"
+    folder = _mirror_folder(mirror, spec)
+    names = _mirror_names(spec, role)
+    for name in names:
+        found = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}").is_file()]
+        if len(found) > 1:
+            both = " and ".join(path.name for path in found)
+            raise SourceError(f"{folder}: both {both} could be split '{name}'; keep one of them")
+        if found:
+            return found[0]
+    other = "".join(f", nor for the role '{name}'," for name in names[1:])
+    raise MissingSplitError(
+        f"task {spec.name}: no file for split '{names[0]}'{other} in {folder}, as "
+        f"{names[0]}.jsonl, .csv, .tsv, each also .gz, or .parquet; there is: {_listing(folder)}"
+    )
+
+
+def _mirror_folder(mirror: Path, spec: TaskSpec) -> Path:
+    """The folder with the task's name, else with its dataset's, without the owner.
+
+    Several tasks may read one dataset. One of several configurations has files of its own, though,
+    and only the task's name says which.
+    """
+    if (mirror / spec.name).is_dir():
+        return mirror / spec.name
+    dataset = (spec.source.hub or "").rpartition("/")[2]
+    if dataset and spec.source.config in _ONLY_CONFIGURATION and (mirror / dataset).is_dir():
+        return mirror / dataset
+    near = suggest(spec.name, (entry.name for entry in mirror.iterdir() if entry.is_dir()))
+    raise MissingSplitError(
+        f"task {spec.name}: the mirror {mirror} has no folder '{spec.name}'{near}"
+    )
+
+
+def _mirror_names(spec: TaskSpec, role: str) -> list[str]:
+    """The names that the role's file may have; the first that is there counts.
+
+    The role's own is none of them where it could be taken for something else: for the share that a
+    role carves from another's split, or for the source's split of that name.
+    """
+    mine = spec.source.splits[role]
+    if Path(mine.split).name != mine.split:
+        raise SourceError(
+            f"task {spec.name}: the split '{mine.split}' cannot be a file name in a mirror"
         )
-    return found[0]
+    used = {split.split for split in spec.source.splits.values()}
+    return [mine.split] if mine.carve_percent or role in used else [mine.split, role]
 
 
 def _listing(folder: Path) -> str:

@@ -7,6 +7,7 @@ several specs are in `zoo.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,14 @@ from muppet_zoo.spec_checks import cross_findings
 from muppet_zoo.spec_fields import record_of
 from muppet_zoo.validation import check_schema
 from muppet_zoo.yaml_reader import Document
+
+CONVERSION = "refs/convert/parquet"
+"""The branch on which the hub keeps its own Parquet files of a dataset, CONFIG/SPLIT/NNNN.parquet.
+
+Source: https://huggingface.co/docs/dataset-viewer/parquet
+"""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +80,11 @@ class TaskSpec:
         """Size of the closed label set; None where the head has none."""
         labels = getattr(self.head, "labels", None)
         return len(labels) if labels is not None else None
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, which stays what it is, and no branch or tag."""
+    return _COMMIT.fullmatch(revision) is not None
 
 
 def parse_task_spec(document: Document) -> TaskSpec:

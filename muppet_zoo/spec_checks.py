@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from muppet_zoo.errors import Finding, allowed
 from muppet_zoo.formats import FORMATS
 from muppet_zoo.heads import HEADS
+from muppet_zoo.licenses import license_problem
 from muppet_zoo.metrics import METRICS
 from muppet_zoo.row_operations import OPERATIONS
 from muppet_zoo.rows import Columns, Template
@@ -48,6 +49,7 @@ def cross_findings(document: Document, schema: SchemaCheck) -> Iterator[Finding]
     data = schema.data
     problems = (
         *_check_name(document, schema),
+        *_check_license(data, schema),
         *_check_templates(data, schema),
         *_check_source(data, document.path.parent, schema),
         *_check_columns(data, schema),
@@ -65,6 +67,12 @@ def _check_name(document: Document, schema: SchemaCheck) -> Iterator[_Problem]:
         name = document.data["name"]
         message = f"found '{name}', but the file is {document.path.name}; both must be equal"
         yield _Problem(("name",), message)
+
+
+def _check_license(data: Mapping[str, Any], schema: SchemaCheck) -> Iterator[_Problem]:
+    problem = license_problem(data["license"]) if schema.intact("license") else None
+    if problem is not None:
+        yield _Problem(("license",), problem)
 
 
 # --- source ----------------------------------------------------------------------------------

@@ -116,3 +116,21 @@ def word_piece(folder: Path, *, like: str = "bert", padding: int = 0) -> Tokeniz
     tokenizer.save(str(path))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return TokenizerSource(name=like, path=path, digest=digest)
+
+
+def byte_level(folder: Path) -> TokenizerSource:
+    """A tokenizer with one token per byte and none unknown: what it encodes can be decoded again.
+
+    Sequences are `<s> first </s> second </s>`; no text is ever taken for these special tokens.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    pieces = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.BertProcessing(("</s>", 1), ("<s>", 0))
+    path = folder / "byte_level.json"
+    tokenizer.save(str(path))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TokenizerSource(name="byte_level", path=path, digest=digest)

@@ -537,7 +537,7 @@ def test_a_split_that_left_the_mirror_is_kept_while_it_fits(bench: Bench) -> Non
 
 def test_a_task_that_a_mirror_lacks_altogether_is_an_error(bench: Bench) -> None:
     bench.add("toy")
-    bench.data["toy"]["source"]["splits"] = {"validation": "other", "test": "another"}
+    bench.data["toy"]["source"]["splits"] = {"test": "other", "test_hard": "another"}
     report = bench.build()
     assert {o.status for o in report.outcomes} == {"failed"}
     assert len(report.errors) == 2
@@ -700,7 +700,7 @@ def test_the_command_prints_one_json_document(bench: Bench) -> None:
 
 def test_a_command_without_tasks_says_so(bench: Bench) -> None:
     bench.add("toy")
-    with pytest.raises(UsageError, match="nothing to build"):
+    with pytest.raises(UsageError, match="no task is named"):
         run(bench)
 
 

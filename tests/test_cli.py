@@ -161,6 +161,17 @@ def test_a_closed_pipe_is_no_error(arguments: list[str]) -> None:
     assert child.returncode in (1, 141)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_behind_stdout_is_no_traceback() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "muppet_zoo", "list"],
+            stdout=full, stderr=subprocess.PIPE, env=child_env(), text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "error: the output cannot be written: no space left on device\n"
+
+
 def test_an_interrupt_exits_with_130() -> None:
     code = (
         "import os, signal, sys\n"

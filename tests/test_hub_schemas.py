@@ -7,6 +7,7 @@ are held against it, and a spec that has none yet is held against the snapshot i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,14 @@ def test_labels_are_as_many_and_in_the_hubs_order(spec: TaskSpec) -> None:
     for i, name in enumerate(stated_names):
         # Ours are in plain words and may differ, but an equal name stands at an equal place.
         assert places.get(plain(name), i) == i
+
+
+def test_labels_in_another_order_are_noticed() -> None:
+    spec = HUB_TASKS["rte"]
+    labels = tuple(reversed(spec.head.labels))
+    broken = replace(spec, head=replace(spec.head, labels=labels))
+    with pytest.raises(AssertionError):
+        test_labels_are_as_many_and_in_the_hubs_order(broken)
 
 
 def plain(name: str) -> str:

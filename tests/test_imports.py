@@ -15,6 +15,8 @@ HEAVY = (
 COMMANDS = (
     *("--help", "--version", "list", "list --json", "show squad", "validate"),
     *("list --help", "show --help", "validate --help", "build --help", "train --help"),
+    *("citations cola", "citations --help"),
+    "lock --help",
 )
 
 _RUN = """

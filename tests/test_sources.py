@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +49,47 @@ def test_rows_come_from_the_mirror(tmp_path: Path, mirror: Path) -> None:
     assert list(source.rows(290)) == list(enumerate(ROWS))[290:]
 
 
-def test_the_mirror_is_asked_for_the_sources_split_name(tmp_path: Path, mirror: Path) -> None:
-    spec = task(tmp_path, splits={"train": "training_set", "validation": "validation"})
+def test_the_mirror_is_asked_for_the_sources_split_then_for_the_role(
+    tmp_path: Path, mirror: Path
+) -> None:
+    spec = task(tmp_path, splits={"train": "train", "validation": "validation_matched"})
+    assert numbers(spec, "validation", mirror) == list(range(50))
+    write_jsonl(mirror / "toy/validation_matched.jsonl", ROWS[:7])
+    assert numbers(spec, "validation", mirror) == list(range(7))
+
+
+def test_a_missing_file_is_named_with_all_names_it_may_have(tmp_path: Path, mirror: Path) -> None:
+    spec = task(tmp_path, splits={"train": "train", "test": "test_matched"})
     with pytest.raises(MissingSplitError) as caught:
-        open_rows(spec, "train", mirror=mirror)
-    assert "no file for split 'training_set'" in str(caught.value)
+        open_rows(spec, "test", mirror=mirror)
+    assert "no file for split 'test_matched', nor for the role 'test', in " in str(caught.value)
     assert "there is: train.jsonl, validation.jsonl" in str(caught.value)
+
+
+def test_a_role_is_not_taken_for_a_split_of_that_name(tmp_path: Path, mirror: Path) -> None:
+    splits = {"train": "train", "validation": "dev", "test": "validation"}
+    with pytest.raises(MissingSplitError, match="no file for split 'dev' in "):
+        open_rows(task(tmp_path, splits=splits), "validation", mirror=mirror)
+
+
+def test_a_carved_share_comes_from_its_split_alone(tmp_path: Path, mirror: Path) -> None:
+    splits = {"train": "train", "validation": {"carve_from": "train", "percent": 10}}
+    spec = task(tmp_path, splits=splits)
+    assert 0 < len(numbers(spec, "validation", mirror)) < 50
+    (mirror / "toy/train.jsonl").unlink()
+    with pytest.raises(MissingSplitError, match="no file for split 'train' in "):
+        open_rows(spec, "validation", mirror=mirror)
+
+
+def test_tasks_of_a_dataset_with_one_configuration_may_share_its_folder(
+    tmp_path: Path, mirror: Path
+) -> None:
+    (mirror / "toy").rename(mirror / "nothing")  # the dataset is nobody/nothing
+    spec = task(tmp_path)
+    assert numbers(spec, "validation", mirror) == list(range(50))
+    object.__setattr__(spec.source, "config", "one_of_many")
+    with pytest.raises(MissingSplitError, match="has no folder 'toy'"):
+        open_rows(spec, "validation", mirror=mirror)
 
 
 def test_two_candidates_are_one_too_many(tmp_path: Path, mirror: Path) -> None:
@@ -263,103 +297,20 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path, mirror:
         source.check_unchanged()
 
 
-# --- the hub ---------------------------------------------------------------------------------
+# --- the hub; test_hub_server.py has what is asked of it ---------------------------------------
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The hub's libraries replaced by ones that keep what they were asked."""
-    asked: list[dict[str, Any]] = []
-
-    class HfApi:
-        def dataset_info(self, name: str, *, revision: str) -> Any:
-            asked.append({"info": name, "revision": revision})
-            if revision == "offline":
-                raise ConnectionError("cannot reach\nthe hub")
-            return types.SimpleNamespace(sha="c" * 40)
-
-    def load_dataset(path: str, **options: Any) -> Any:
-        import datasets
-
-        asked.append({"path": path, **options})
-        if options["revision"] == "b" * 40:
-            raise RuntimeError("Dataset scripts are no longer supported")
-        return datasets.Dataset.from_list([{**row, "unused": 0} for row in ROWS])
-
-    monkeypatch.setattr("datasets.load_dataset", load_dataset)
-    monkeypatch.setattr("huggingface_hub.HfApi", HfApi)
-    return asked
-
-
-def test_a_pinned_commit_needs_no_question(tmp_path: Path, hub: list[dict[str, Any]]) -> None:
+def test_a_pinned_commit_needs_no_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://invalid.invalid")
     source = open_rows(task(tmp_path, revision="a" * 40, config="plain"), "train")
     assert source.digest() == f"hub:nobody/nothing:plain:train:{'a' * 40}"
-    assert hub == []
-    assert list(source.rows()) == list(enumerate(ROWS))
-    assert list(source.rows(299)) == [(299, ROWS[299])]
-    assert list(source.rows(300)) == []
-    assert source.meter.fraction == 1
-    assert hub == [
-        {"path": "nobody/nothing", "split": "train", "revision": "a" * 40, "name": "plain"}
-    ]
-
-
-def test_a_branch_is_resolved_and_read_at_its_commit(
-    tmp_path: Path, hub: list[dict[str, Any]]
-) -> None:
-    source = open_rows(task(tmp_path, revision="main"), "validation")
-    assert source.digest().endswith(f":validation:{'c' * 40}")
-    next(iter(source.rows()))
-    assert hub[0] == {"info": "nobody/nothing", "revision": "main"}
-    assert hub[1]["revision"] == "c" * 40
-
-
-def test_the_hubs_parquet_conversion_is_read_by_its_files(
-    tmp_path: Path, hub: list[dict[str, Any]]
-) -> None:
-    spec = task(tmp_path, revision="refs/convert/parquet", config="plain_text")
-    next(iter(open_rows(spec, "train").rows()))
-    assert hub[1]["data_files"] == {"train": "plain_text/train/*.parquet"}
-    assert "name" not in hub[1]
-
-
-def expect_source_error(action: Callable[[], Any], *parts: str) -> None:
-    with pytest.raises(SourceError) as caught:
-        action()
-    for part in parts:
-        assert part in str(caught.value)
-
-
-def test_an_unreachable_hub_says_what_was_tried_and_what_else_there_is(
-    tmp_path: Path, hub: list[dict[str, Any]]
-) -> None:
-    expect_source_error(
-        open_rows(task(tmp_path, revision="offline"), "train").digest,
-        "hub dataset nobody/nothing, split 'train': asked for the commit of revision 'offline'",
-        "ConnectionError: cannot reach the hub.",
-        "--mirror DIR",
-    )
-    source = open_rows(task(tmp_path, revision="b" * 40), "train")
-    expect_source_error(lambda: list(source.rows()), "scripts are no longer supported", "--mirror")
 
 
 def test_a_folder_with_the_datasets_name_is_not_read_instead(
-    tmp_path: Path, hub: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "nobody/nothing").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     source = open_rows(task(tmp_path), "train")
-    expect_source_error(
-        lambda: list(source.rows()), "'nobody/nothing' is also here, in", "--mirror"
-    )
-    assert hub == []
-
-
-def test_a_hub_dataset_without_the_specs_columns(tmp_path: Path, hub: list[dict[str, Any]]) -> None:
-    spec = task(tmp_path)
-    object.__setattr__(spec.source, "columns", {"sentence": "string"})
-    source = open_rows(spec, "train")
-    expect_source_error(
-        lambda: list(source.rows()),
-        "none of the spec's columns (sentence); it has: text, label, unused",
-    )
+    with pytest.raises(SourceError, match=r"'nobody/nothing' is also here, in .* --mirror"):
+        list(source.rows())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -17,6 +18,8 @@ _COMMANDS = {
     "list": ("list_tasks", "List the tasks of the zoo, or of one mixture."),
     "show": ("show", "Show one task: its source, inputs, head, metrics, licence and citation."),
     "validate": ("validate", "Check spec and mixture files; report every problem at its line."),
+    "citations": ("citations", "What to cite, and a NOTICE with the licences of tasks."),
+    "lock": ("lock", "Record the commits and files on the hub that tasks are built from."),
     "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),
     "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
     "eval": ("evaluate", "Score a trained model on built tasks."),
@@ -75,5 +78,17 @@ def main() -> NoReturn:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:  # `muppet-zoo list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         sys.exit(141)
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        # Files are written by functions that name them: this is `muppet-zoo list >/full/disk`.
+        _discard_stdout()
+        click.echo("error: the output cannot be written: no space left on device", err=True)
+        sys.exit(1)
+
+
+def _discard_stdout() -> None:
+    """What is still buffered has nowhere to go; Python would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import json_option, specs_option
+from muppet_zoo.cli.options import chosen_specs, json_option, lock_option, specs_option
 
 if TYPE_CHECKING:
     from muppet_zoo.build import BuildProgress, BuildReport, SplitOutcome
     from muppet_zoo.console import ProgressDisplay, ProgressLine
-    from muppet_zoo.spec import TaskSpec
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -29,7 +28,8 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--out", required=True, type=_FOLDER, metavar="DIR", help="Where the shards go.")
 @click.option(
     "--mirror", type=_FOLDER, metavar="DIR",
-    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub.",
+    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub. The split "
+    "is named as in the source, or by its role; tasks of one dataset may share DIR/<dataset>.",
 )  # fmt: skip
 @click.option(
     "--max-tokens", type=click.IntRange(min=4), default=128, show_default=True,
@@ -45,6 +45,11 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--verify", is_flag=True, help="Read what is built already, and make anew what is damaged."
 )
+@click.option(
+    "--license-policy", type=click.Choice(["any", "redistributable", "commercial"]),
+    help="What the licences of all tasks must permit; in place of the mixture's policy.",
+)  # fmt: skip
+@lock_option
 @specs_option
 @json_option
 def command(
@@ -57,21 +62,35 @@ def command(
     limit: int | None,
     jobs: int,
     verify: bool,
+    license_policy: str | None,
+    lock_file: Path | None,
     spec_dirs: tuple[Path, ...],
     as_json: bool,
 ) -> int:
     """Turn the rows of TASKs into Arrow shards of token ids, under DIR/<task>/<split>/.
 
     What is built already and unchanged is left alone; what was interrupted goes on. Rows come from
-    the hub at the spec's revision, from the spec's own files, or from a mirror.
+    the hub, from the spec's own files, or from a mirror. On the hub, a task that `muppet-zoo lock`
+    has recorded is read at the commit it recorded, and its files are compared; others are read as
+    their revision is now.
     """
     from muppet_zoo.build import BuildOptions, build
     from muppet_zoo.console import print_error, progress
     from muppet_zoo.encode import open_tokenizer
+    from muppet_zoo.hub_lock import locks_of
+    from muppet_zoo.zoo import spec_folders
 
-    specs = _chosen_specs(tasks, mixture, spec_dirs)
+    specs, policy = chosen_specs(tasks, mixture, spec_dirs)
     options = BuildOptions(
-        mirror=mirror, max_tokens=max_tokens, limit=limit, jobs=jobs, verify=verify
+        mirror=mirror,
+        max_tokens=max_tokens,
+        limit=limit,
+        jobs=jobs,
+        verify=verify,
+        license_policy=license_policy or policy,
+        locks={}
+        if mirror
+        else locks_of(specs, [folder.path for folder in spec_folders(spec_dirs)], lock_file),
     )
     start = time.monotonic()
     with ExitStack() as stack:
@@ -84,19 +103,6 @@ def command(
     for error in report.errors:
         print_error(error)
     return 1 if report.errors else 0
-
-
-def _chosen_specs(
-    tasks: tuple[str, ...], mixture: str | None, spec_dirs: tuple[Path, ...]
-) -> list[TaskSpec]:
-    from muppet_zoo.errors import UsageError
-    from muppet_zoo.zoo import load_zoo
-
-    if not tasks and mixture is None:
-        raise UsageError("nothing to build: name tasks or a --mixture; `muppet-zoo list` has both")
-    zoo = load_zoo(spec_dirs)
-    names = (*tasks, *(zoo.mixture(mixture).tasks if mixture is not None else ()))
-    return [zoo.task(name) for name in dict.fromkeys(names)]
 
 
 class _Lines:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from muppet_zoo.spec import TaskSpec
 
 specs_option = click.option(
     "--specs",
@@ -16,3 +20,31 @@ specs_option = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+lock_option = click.option(
+    "--lock",
+    "lock_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The lock of all tasks; without it, zoo.lock in the folder of the zoo that has the spec.",
+)
+
+
+def chosen_specs(
+    tasks: tuple[str, ...], mixture: str | None, spec_dirs: tuple[Path, ...]
+) -> tuple[list[TaskSpec], str]:
+    """The tasks that a command names one by one or by a mixture, and the mixture's licence policy.
+
+    Raises:
+        UsageError: nothing is named, or nothing has that name.
+    """
+    from muppet_zoo.errors import UsageError
+    from muppet_zoo.zoo import load_zoo
+
+    if not tasks and mixture is None:
+        raise UsageError("no task is named: name tasks or a --mixture; `muppet-zoo list` has both")
+    zoo = load_zoo(spec_dirs)
+    chosen = zoo.mixture(mixture) if mixture is not None else None
+    names = (*tasks, *(chosen.tasks if chosen is not None else ()))
+    policy = chosen.license_policy if chosen is not None else "any"
+    return [zoo.task(name) for name in dict.fromkeys(names)], policy

@@ -2,13 +2,16 @@
 
 The reference runs every sequence alone, unpadded, through the encoder, gives every head its own
 map, takes each example's loss from PyTorch, divides it by the log of its outcomes, adds all up and
-divides once. It knows nothing of micro-batches, fused maps or masks.
+divides once. It knows nothing of micro-batches, fused maps or masks. With R3F it runs the clean and
+the noised sequence apart and takes the divergences from PyTorch's distributions; only the noise
+itself is ours.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +22,25 @@ from muppet_zoo_torch.batch import to_tensors
 from muppet_zoo_torch.evaluate import pad_id
 from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.plan import Plan, make_plan
+from muppet_zoo_torch.r3f import noise, noise_keys
 from muppet_zoo_torch.trainer import make_model
 from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, Distribution, kl_divergence
 from torch.nn import functional as F
 
 from muppet_zoo.batches import MicroBatchPlan, StepPlan
 from muppet_zoo.collate import collate
+from muppet_zoo.model_folder import HeadSlot
+from muppet_zoo.order import R3F_NOISE, key
 from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit
+from muppet_zoo.task_data import Columns
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo
 
 MakeRun = Callable[..., Run]
 CPU = torch.device("cpu")
+SEED, STEP = 3, 11  # of the noise
 
 
 def plan_of(run: Run, specs: Path, out: Path) -> Plan:
@@ -46,15 +55,20 @@ def gradients(model: MultiTaskModel) -> dict[str, Tensor]:
 
 
 def micro_batched(model: MultiTaskModel, plan: Plan, step: StepPlan, parts: int) -> None:
-    """Backward passes as the loop does them, each planned micro-batch cut into `parts`."""
-    for whole in step.micro_batches:
-        for rows in np.array_split(np.arange(len(whole.rows)), parts):
-            if not len(rows):
+    """The step as the loop does it: micro-batches, cut into `parts`, summed."""
+    for micro_batch in step.micro_batches:
+        for part in np.array_split(np.arange(len(micro_batch.rows)), parts):
+            if not len(part):
                 continue
-            part = MicroBatchPlan(
-                tasks=whole.tasks[rows], rows=whole.rows[rows], lengths=whole.lengths[rows]
+            piece = MicroBatchPlan(
+                tasks=micro_batch.tasks[part],
+                rows=micro_batch.rows[part],
+                lengths=micro_batch.lengths[part],
             )
-            batch = to_tensors(collate(part, plan.train, pad_id(model)), CPU)
+            collated = collate(piece, plan.train, pad_id(model))
+            batch = to_tensors(collated, CPU)
+            if model.r3f is not None:
+                batch = replace(batch, noise_keys=noise_keys(collated, SEED, STEP))
             losses, _ = model(batch)
             (losses.sum() / step.num_examples).backward()
 
@@ -70,25 +84,70 @@ def naive(model: MultiTaskModel, plan: Plan, step: StepPlan) -> None:
 
 def naive_loss(model: MultiTaskModel, plan: Plan, task: int, data: BuiltSplit, row: int) -> Tensor:
     slot, columns = plan.layout.slots[task], data.take(np.array([row]))
+    logits = naive_logits(model, slot, columns, None)
+    loss = naive_head_loss(slot, logits, columns.target[0])
+    if model.r3f is None or slot.head == "regression":
+        return loss
+    keys = [
+        key(SEED, R3F_NOISE, *(np.array([n], dtype=np.uint64) for n in (STEP, task, row, option)))
+        for option in range(len(columns.sequences))
+    ]
+    noised = naive_logits(model, slot, columns, [torch.from_numpy(k.view(np.int64)) for k in keys])
+    pairs = zip(
+        naive_distributions(slot, logits, columns.target[0]),
+        naive_distributions(slot, noised, columns.target[0]),
+        strict=True,
+    )
+    divergences = [kl_divergence(p, q) + kl_divergence(q, p) for p, q in pairs]
+    return loss + model.r3f.weight * torch.stack(divergences).mean()
+
+
+def naive_logits(
+    model: MultiTaskModel, slot: HeadSlot, columns: Columns, keys: list[Tensor] | None
+) -> Tensor:
+    """(options, size) of a sentence head, (tokens, size) of a token head."""
     level = model.sentence if slot.level == "sentence" else model.token
     weight = level.weight[slot.start : slot.start + slot.size]
+    if model.r3f is not None and model.r3f.spectral_norm:
+        weight = weight / torch.linalg.svdvals(weight)[0]
     bias = level.bias[slot.start : slot.start + slot.size]
-    states = [
-        model.encoder(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).last_hidden_state[0]
-        for ids in columns.sequences
-    ]
-    target: Any = columns.target[0]
+    states = []
+    for i, ids in enumerate(columns.sequences):
+        given: Any = {"input_ids": torch.from_numpy(ids.astype(np.int64))[None]}
+        if keys is not None:
+            embedded = model.encoder.get_input_embeddings()(given["input_ids"])  # type: ignore[operator]
+            added = noise(keys[i], embedded.shape[1], embedded.shape[2], model.r3f)  # type: ignore[arg-type]
+            given = {"inputs_embeds": embedded + added}
+        states.append(model.encoder(**given).last_hidden_state[0])
     if slot.level == "sentence":
         pooled = [s[0] if model.pooling == "first" else s.mean(0) for s in states]
-        logits = torch.stack([p @ weight.T + bias for p in pooled])
+        return torch.stack([p @ weight.T + bias for p in pooled])
+    return states[0] @ weight.T + bias
+
+
+def naive_head_loss(slot: HeadSlot, logits: Tensor, target: Any) -> Tensor:
+    if slot.level == "sentence":
         return naive_sentence_loss(slot.head, logits, target, slot.range)
-    logits = states[0] @ weight.T + bias
     if slot.head == "span":
         outcomes = len(logits)
         edges = [F.cross_entropy(logits[:, i], torch.tensor(int(target[i]))) for i in (0, 1)]
         return (edges[0] + edges[1]) / 2 / math.log(outcomes)
     tags = torch.from_numpy(np.asarray(target).astype(np.int64))
     return F.cross_entropy(logits, tags, ignore_index=-100) / math.log(slot.size)
+
+
+def naive_distributions(slot: HeadSlot, logits: Tensor, target: Any) -> list[Distribution]:
+    """What an example's loss is about, by the library's own classes."""
+    if slot.head == "multi_label":
+        return [Bernoulli(logits=logit) for logit in logits[0]]
+    if slot.head == "multiple_choice":
+        return [Categorical(logits=logits[:, 0])]
+    if slot.head == "span":
+        return [Categorical(logits=logits[:, i]) for i in (0, 1)]
+    if slot.head == "token_classification":
+        scored = np.flatnonzero(np.asarray(target) != -100)
+        return [Categorical(logits=logits[i]) for i in scored.tolist()]
+    return [Categorical(logits=logits[0])]
 
 
 def naive_sentence_loss(
@@ -106,12 +165,31 @@ def naive_sentence_loss(
     return F.cross_entropy(logits[0], torch.tensor(int(target))) / math.log(logits.shape[1])
 
 
-@pytest.mark.parametrize("pooling", ["first", "mean"])
+REGULARISERS = {
+    "none": None,
+    # Noise a thousand times the usual, so that the divergence is not nothing.
+    "r3f": {"epsilon": 1e-2, "weight": 5.0},
+    "normal": {"epsilon": 1e-2, "weight": 5.0, "noise": "normal"},
+    "r4f": {"epsilon": 1e-2, "weight": 5.0, "spectral_norm": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("pooling", "regulariser"),
+    [("first", "none"), ("mean", "none"), ("first", "r3f"), ("mean", "normal"), ("first", "r4f")],
+)
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_step_gradient_equals_the_reference(
-    make_run: MakeRun, mixed_specs: Path, tmp_path: Path, parts: int, pooling: str
+    make_run: MakeRun,
+    mixed_specs: Path,
+    tmp_path: Path,
+    parts: int,
+    pooling: str,
+    regulariser: str,
 ) -> None:
+    settings = REGULARISERS[regulariser]
     run = make_run(
+        **({} if settings is None else {"r3f": settings}),
         model={"pooling": pooling},
         batching={"tokens_per_micro_batch": 512, "micro_batches_per_step": 6},
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,15 +41,24 @@ def request_for(run: Run, specs: Path, out: Path, num_processes: int = 1) -> Tra
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
+# Noise that matters, so that a step whose noise came from elsewhere is found out.
+R4F = {"epsilon": 1e-2, "weight": 2.0, "spectral_norm": True}
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "changes"),
+    [(1, {}), (2, {}), (2, {"r3f": R4F})],
+    ids=["one process", "two processes", "two processes, R4F"],
+)
 def test_every_stage_equals_the_reference(
     make_run: Callable[..., Run],
     mixed_specs: Path,
     tmp_path: Path,
     num_processes: int,
+    changes: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    reference = request_for(make_run(), mixed_specs, tmp_path / "reference")
+    reference = request_for(make_run(**changes), mixed_specs, tmp_path / "reference")
     plan = make_plan(reference)
     _assert_ranks_differ(plan)
     start = {k: v.clone() for k, v in make_model(plan).state_dict().items()}
@@ -59,7 +69,7 @@ def test_every_stage_equals_the_reference(
     for stage in STAGES:
         out = tmp_path / f"stage-{stage}"
         out.mkdir()
-        run = make_run(deepspeed={"zero_stage": stage})
+        run = make_run(deepspeed={"zero_stage": stage}, **changes)
         path = write_request(request_for(run, mixed_specs, out, num_processes))
         arguments.append(str(path))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))

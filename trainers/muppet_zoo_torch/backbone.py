@@ -11,7 +11,7 @@ Shapes: B sequences, T tokens, D tokens of the decoder, H hidden, V vocabulary. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,16 +21,24 @@ from muppet_zoo.model_folder import BeamSearch
 from muppet_zoo_torch.batch import TensorBatch
 from muppet_zoo_torch.pretrained import is_encoder_decoder
 
+Noise = Callable[[int, int], Tensor]
+
 _T5_FAMILY = ("t5", "mt5", "umt5")
 
 
-def states(backbone: Any, batch: TensorBatch) -> Tensor:
+def states(backbone: Any, batch: TensorBatch, noise: Noise | None = None) -> Tensor:
     """States of the last layer: an encoder's (B, T, H), or a decoder's (B, D, H).
 
-    Where any sequence is read by another head than generation, D >= T.
+    Where any sequence is read by another head than generation, D >= T. `noise` is added to what the
+    encoder looks up for its input; it is given the number of tokens and the size of an embedding,
+    and gives (B, T, size).
     """
     mask = batch.attention_mask.long()
-    arguments: dict[str, Tensor] = {"input_ids": batch.input_ids, "attention_mask": mask}
+    arguments: dict[str, Tensor] = {"attention_mask": mask}
+    if noise is None:
+        arguments["input_ids"] = batch.input_ids
+    else:
+        arguments["inputs_embeds"] = _noised(backbone, batch, noise)
     if not is_encoder_decoder(backbone.config):
         if getattr(backbone.config, "type_vocab_size", 0) > 1:
             arguments["token_type_ids"] = batch.segments
@@ -45,6 +53,18 @@ def states(backbone: Any, batch: TensorBatch) -> Tensor:
         use_cache=False,
     ).last_hidden_state
     return decoded
+
+
+def _noised(backbone: Any, batch: TensorBatch, noise: Noise) -> Tensor:
+    encoder = backbone.get_encoder() if is_encoder_decoder(backbone.config) else backbone
+    looked_up: Tensor = encoder.get_input_embeddings()(batch.input_ids)
+    added = noise(looked_up.shape[1], looked_up.shape[2])
+    # In single precision at least, whatever the embeddings are.
+    return (
+        looked_up
+        + added.to(torch.promote_types(looked_up.dtype, torch.float32))
+        * (batch.attention_mask[..., None])
+    )
 
 
 def vocabulary_logits(backbone: Any, decoded: Tensor) -> Tensor:

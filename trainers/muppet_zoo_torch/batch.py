@@ -27,7 +27,8 @@ class TensorBatch:
     """One micro-batch: `groups` by head type, in a fixed order.
 
     input_ids, attention_mask and segments are (B, T). decoder_text is (B, D), -100 as padding: what
-    a decoder is to say of each sequence; encoders have no use for it.
+    a decoder is to say of each sequence; encoders have no use for it. noise_keys is (B,), or None
+    where the step has no noise (`r3f.py`).
     """
 
     input_ids: Tensor
@@ -35,6 +36,7 @@ class TensorBatch:
     segments: Tensor
     decoder_text: Tensor
     groups: dict[str, TensorRows]
+    noise_keys: Tensor | None = None
 
 
 def to_tensors(batch: MicroBatch, device: torch.device) -> TensorBatch:

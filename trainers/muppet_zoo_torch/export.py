@@ -48,6 +48,9 @@ def write_model(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
         for name, value in state.items()
         if not name.startswith(_ENCODER_PREFIX)
     }
+    for name in ("sentence", "token"):  # what is loaded again is not trained on, so it stays so
+        key = f"{name}.weight"
+        heads[key] = getattr(model, name).effective(heads[key]).contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         model.encoder.save_pretrained(  # type: ignore[operator]

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ from muppet_zoo.model_folder import HeadLayout
 from muppet_zoo.targets import IGNORED, SENTENCE
 from muppet_zoo_torch.batch import TensorRows
 from muppet_zoo_torch.decode import ANSWER, CHOICE, LABEL_SET, PLAIN, TAGS, TEXT, Decoder
+
+Distributions = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,26 @@ class HeadInput:
     high: Tensor
     scale: bool
     label_smoothing: float = 0.0
+
+    def halves(self) -> tuple[HeadInput, HeadInput]:
+        """The first and the second half of the examples."""
+        first, second = (
+            {
+                field.name: _half(getattr(self, field.name), number)
+                for field in fields(self)
+                if field.name not in ("scale", "label_smoothing")
+            }
+            for number in (0, 1)
+        )
+        return replace(self, **first), replace(self, **second)
+
+
+def _half(value: Any, number: int) -> Any:
+    if isinstance(value, TensorRows):
+        return TensorRows(
+            **{field.name: _half(getattr(value, field.name), number) for field in fields(value)}
+        )
+    return value.chunk(2)[number]
 
 
 def slot_table(layout: HeadLayout, device: torch.device) -> SlotTable:
@@ -153,6 +176,21 @@ def _choice_prediction(x: HeadInput) -> Tensor:
     return _choice_scores(x).argmax(-1)
 
 
+def _over_labels(x: HeadInput) -> Distributions:
+    return _classification_logits(x)[:, None], torch.ones_like(x.low)[:, None]
+
+
+def _each_label(x: HeadInput) -> Distributions:
+    """(N, S, 2): each label holds or does not."""
+    logits = x.logits[:, 0]
+    own = _own_columns(x)
+    return torch.stack([logits, torch.zeros_like(logits)], -1), own / x.size[:, None]
+
+
+def _over_options(x: HeadInput) -> Distributions:
+    return _choice_scores(x)[:, None], torch.ones_like(x.low)[:, None]
+
+
 # --- token level -----------------------------------------------------------------------------
 
 
@@ -190,6 +228,15 @@ def _span_prediction(x: HeadInput) -> Tensor:
     return _edge_logits(x).float()
 
 
+def _each_tag(x: HeadInput) -> Distributions:
+    scored = x.rows.target != IGNORED
+    return _tag_logits(x), scored / scored.sum(-1, keepdim=True).clamp(min=1)
+
+
+def _start_and_end(x: HeadInput) -> Distributions:
+    return _edge_logits(x).transpose(1, 2), torch.full_like(x.low, 0.5)[:, None].expand(-1, 2)
+
+
 # --- vocabulary level ------------------------------------------------------------------------
 
 
@@ -206,26 +253,46 @@ def _generation_loss(x: HeadInput) -> Tensor:
     return _per_outcomes(mean, torch.full_like(x.size, x.logits.shape[-1]), x.scale)
 
 
+def _each_token(x: HeadInput) -> Distributions:
+    return x.logits, x.mask / x.mask.sum(-1, keepdim=True).clamp(min=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeadMath:
     """loss: (N,) per example. predict: what `decoder` turns into the metric's form.
 
     Generation has no `predict`: logits of the right answer are not enough, the model searches.
+    distributions: logits (N, P, K) of what an example's loss is about, -inf where impossible, and
+    the weight (N, P) of each; None for a head that predicts no distribution.
     """
 
     loss: Callable[[HeadInput], Tensor]
     predict: Callable[[HeadInput], Tensor] | None = None
     decoder: Decoder = PLAIN
+    distributions: Callable[[HeadInput], Distributions] | None = None
 
 
 HEAD_MATH: dict[str, HeadMath] = {
-    "classification": HeadMath(loss=_classification_loss, predict=_classification_prediction),
-    "generation": HeadMath(loss=_generation_loss, decoder=TEXT),
-    "multi_label": HeadMath(
-        loss=_multi_label_loss, predict=_multi_label_prediction, decoder=LABEL_SET
+    "classification": HeadMath(
+        loss=_classification_loss,
+        predict=_classification_prediction,
+        distributions=_over_labels,
     ),
-    "multiple_choice": HeadMath(loss=_choice_loss, predict=_choice_prediction, decoder=CHOICE),
+    "generation": HeadMath(loss=_generation_loss, decoder=TEXT, distributions=_each_token),
+    "multi_label": HeadMath(
+        loss=_multi_label_loss,
+        predict=_multi_label_prediction,
+        decoder=LABEL_SET,
+        distributions=_each_label,
+    ),
+    "multiple_choice": HeadMath(
+        loss=_choice_loss, predict=_choice_prediction, decoder=CHOICE, distributions=_over_options
+    ),
     "regression": HeadMath(loss=_regression_loss, predict=_regression_prediction),
-    "span": HeadMath(loss=_span_loss, predict=_span_prediction, decoder=ANSWER),
-    "token_classification": HeadMath(loss=_tag_loss, predict=_tag_prediction, decoder=TAGS),
+    "span": HeadMath(
+        loss=_span_loss, predict=_span_prediction, decoder=ANSWER, distributions=_start_and_end
+    ),
+    "token_classification": HeadMath(
+        loss=_tag_loss, predict=_tag_prediction, decoder=TAGS, distributions=_each_tag
+    ),
 }

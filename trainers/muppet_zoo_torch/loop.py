@@ -44,6 +44,7 @@ from muppet_zoo_torch.evaluate import Scoring, evaluate_tasks, pad_id
 from muppet_zoo_torch.export import publish_model, writing
 from muppet_zoo_torch.optimizer import base_rates, learning_rate_factor
 from muppet_zoo_torch.plan import Plan
+from muppet_zoo_torch.r3f import noise_keys
 
 METRICS_FILE = "metrics.jsonl"
 REPORTS_FILE = "reports.jsonl"
@@ -199,7 +200,11 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
         torch.manual_seed(_random_seed(plan.run.seed, step, number))
         used = micro_batch if micro_batch is not None else step_plan.micro_batches[0]
         batch = collate(used, plan.train, pad_id(engine.model))
-        losses, _ = engine.forward(to_tensors(batch, engine.device))
+        tensors = to_tensors(batch, engine.device)
+        if plan.run.r3f is not None:
+            keys = noise_keys(batch, plan.run.seed, step).to(engine.device)
+            tensors = replace(tensors, noise_keys=keys)
+        losses, _ = engine.forward(tensors)
         weight = 0.0 if micro_batch is None else 1.0
         engine.backward(losses.sum() * (weight / step_plan.num_examples), last=i == len(slots) - 1)
         if micro_batch is not None:

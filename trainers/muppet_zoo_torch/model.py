@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from muppet_zoo.generation import Generation
 from muppet_zoo.heads import HEADS
 from muppet_zoo.model_folder import BeamSearch, HeadLayout
+from muppet_zoo.run import R3F
 from muppet_zoo.targets import SENTENCE, TOKEN, VOCABULARY
-from muppet_zoo_torch import backbone
+from muppet_zoo_torch import backbone, r3f
 from muppet_zoo_torch.batch import TensorBatch, TensorRows
+from muppet_zoo_torch.fused import FusedLinear
 from muppet_zoo_torch.heads import HEAD_MATH, HeadInput, SlotTable, slot_table
 
 # RoBERTa's initializer_range; the encoder's configuration wins where it states one.
@@ -51,6 +53,7 @@ class MultiTaskModel(nn.Module):
         self.head_dense = head_dense
         self.scale_losses = True
         self.label_smoothing = 0.0  # of generation alone
+        self.r3f: R3F | None = None  # set by `regularise`
         self.beam_search = BeamSearch()
         self.bf16 = False  # matrix products alone; parameters stay single precision
         self.tokenizer_files: dict[str, bytes] = {}  # what goes beside the encoder when saved
@@ -61,13 +64,19 @@ class MultiTaskModel(nn.Module):
         num_dense = {"none": 0, "shared": 1}.get(head_dense, max(1, len(layout.sentence_starts)))
         self.dense = nn.Linear(hidden, num_dense * hidden) if num_dense else None
         # A level without tasks still has one column, so that all models have the same modules.
-        self.sentence = nn.Linear(hidden, max(1, layout.num_sentence_columns))
-        self.token = nn.Linear(hidden, max(1, layout.num_token_columns))
+        self.sentence = _fused(hidden, layout, SENTENCE, layout.num_sentence_columns)
+        self.token = _fused(hidden, layout, TOKEN, layout.num_token_columns)
         std = float(getattr(encoder.config, "initializer_range", INITIALIZER_RANGE))
         for linear in filter(None, (self.dense, self.sentence, self.token)):
             nn.init.normal_(linear.weight, std=std)
             nn.init.zeros_(linear.bias)
         self._slots: SlotTable | None = None
+
+    def regularise(self, settings: R3F | None) -> None:
+        """Train with R3F, or R4F where `settings` ask for it; None for neither."""
+        self.r3f = settings
+        for linear in (self.sentence, self.token):
+            linear.spectral_norm = settings is not None and settings.spectral_norm
 
     def forward(self, batch: TensorBatch, *, predict: bool = False) -> Any:
         """Per-example losses, or predictions by head type.
@@ -80,13 +89,31 @@ class MultiTaskModel(nn.Module):
         with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
             if predict:
                 return self._predictions(batch)
-            logits = self._logits(batch)
-        inputs = self._head_inputs(batch, logits)
+            read = batch if batch.noise_keys is None else r3f.doubled(batch)
+            logits = self._logits(read)
+        inputs = self._head_inputs(read, logits)
         # Else logits of one row that are not finite would spoil the losses of all others.
         touch = sum(torch.nan_to_num(0.0 * x.sum()) for x in logits.values())
-        losses = torch.cat([HEAD_MATH[name].loss(x) for name, x in inputs.items()]) + touch
+        losses = torch.cat([self._loss(name, x, batch) for name, x in inputs.items()]) + touch
         tasks = torch.cat([rows.tasks for rows in batch.groups.values()])
         return losses, tasks
+
+    def _loss(self, name: str, x: HeadInput, batch: TensorBatch) -> Tensor:
+        if batch.noise_keys is None or self.r3f is None:
+            return HEAD_MATH[name].loss(x)
+        return r3f.loss(name, x, self.r3f)
+
+    def _noise(self, batch: TensorBatch) -> backbone.Noise | None:
+        """The noise of a doubled batch: none for its first half, which is the clean one."""
+        keys, settings = batch.noise_keys, self.r3f
+        if keys is None or settings is None:
+            return None
+
+        def noise(num_tokens: int, size: int) -> Tensor:
+            added = r3f.noise(keys, num_tokens, size, settings)
+            return torch.cat([torch.zeros_like(added), added])
+
+        return noise
 
     def _predictions(self, batch: TensorBatch) -> dict[str, Tensor]:
         found = {}
@@ -101,7 +128,7 @@ class MultiTaskModel(nn.Module):
 
     def _logits(self, batch: TensorBatch) -> dict[str, Tensor]:
         """By level: (B, S), (N, T, C) and, where anything is generated, (N, L, V)."""
-        states = backbone.states(self.encoder, batch)
+        states = backbone.states(self.encoder, batch, self._noise(batch))
         pooled = self._dense(self.dropout(self._pool(states, batch)), batch)
         tokens = states[_token_sequences(batch)][:, : batch.input_ids.shape[1]]
         logits = {
@@ -191,6 +218,11 @@ class MultiTaskModel(nn.Module):
         if self._slots is None or self._slots.start.device != device:
             self._slots = slot_table(self.layout, device)
         return self._slots
+
+
+def _fused(hidden: int, layout: HeadLayout, level: str, num_columns: int) -> FusedLinear:
+    heads = [(slot.start, slot.size) for slot in layout.slots if slot.level == level]
+    return FusedLinear(hidden, max(1, num_columns), heads)
 
 
 def _token_sequences(batch: TensorBatch) -> Tensor:

@@ -108,6 +108,7 @@ def make_model(plan: Plan) -> MultiTaskModel:
         checkpointing=settings.gradient_checkpointing,
     )
     model.label_smoothing = plan.run.generation.label_smoothing
+    model.regularise(plan.run.r3f)
     model.beam_search = plan.run.generation.beam_search
     model.tokenizer_files = read_tokenizer(settings.encoder)
     return model

@@ -1,0 +1,143 @@
+"""What R3F and R4F cost: the same optimizer steps with and without, in turn, in one process.
+
+    python -m benchmarks.r3f
+
+The encoder has MiniLM's shape (6 layers, 384 hidden) and random weights, the rows are the
+quickstart tasks. Each round runs every arm once on the same step, and the ratio to the plain step
+is taken within the round, so that what else the machine does falls on all arms alike. Both passes
+carry gradient, so twice the plain step is the limit; what is not done twice (the optimizer, the
+feed) makes it less.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from muppet_zoo_torch.batch import to_tensors
+from muppet_zoo_torch.engine import TorchEngine
+from muppet_zoo_torch.evaluate import pad_id
+from muppet_zoo_torch.optimizer import base_rates
+from muppet_zoo_torch.plan import Plan, make_plan
+from muppet_zoo_torch.r3f import noise_keys
+from muppet_zoo_torch.trainer import make_model
+
+from benchmarks.common import write_result
+from muppet_zoo.batches import StepPlan
+from muppet_zoo.build import BuildOptions, build
+from muppet_zoo.collate import collate
+from muppet_zoo.console import print_table, progress
+from muppet_zoo.encode import open_tokenizer
+from muppet_zoo.run import parse_run, with_defaults
+from muppet_zoo.trainer_api import TrainRequest, tasks_of
+from muppet_zoo.zoo import load_zoo, shipped_specs
+
+TOKENIZER = shipped_specs() / "quickstart" / "tiny_encoder"
+MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
+          "intermediate_size": 1536}  # fmt: skip
+ARMS: dict[str, dict[str, Any] | None] = {
+    "plain": None,
+    "R3F, uniform": {},
+    "R3F, normal": {"noise": "normal"},
+    "R4F": {"spectral_norm": True},
+}
+
+
+@click.command()
+@click.option("--rounds", default=15, show_default=True)
+def main(rounds: int) -> None:
+    """Measure, print a table and write benchmarks/results/r3f.json."""
+    with tempfile.TemporaryDirectory() as folder:
+        arms = {name: _arm(Path(folder), settings) for name, settings in ARMS.items()}
+        times = _measure(arms, rounds)
+    rows = [_row(name, seconds, times["plain"]) for name, seconds in times.items()]
+    path = write_result("r3f", {"rounds": rounds, "encoder": MINILM, "arms": rows})
+    print_table("one optimizer step", rows, notes=[f"written to {path.name}"])
+
+
+def _arm(folder: Path, settings: dict[str, Any] | None) -> tuple[TorchEngine, Plan]:
+    encoder, data = folder / "encoder", folder / "data"
+    if not encoder.is_dir():
+        _make_inputs(encoder, data)
+    raw: dict[str, Any] = {
+        "run_version": 1,
+        "data": str(data),
+        "mixture": "quickstart",
+        "model": {"encoder": str(encoder), "random_init": True},
+        "schedule": {"steps": 1000},
+        "batching": {"tokens_per_micro_batch": 2048, "micro_batches_per_step": 1},
+    }
+    run = parse_run(with_defaults(raw if settings is None else {**raw, "r3f": settings}))
+    tasks, rates = tasks_of(run, load_zoo())
+    plan = make_plan(TrainRequest(run=run, tasks=tasks, rates=rates, out=folder / "out"))
+    model = make_model(plan)
+    model.train()
+    return TorchEngine(model, run, torch.device("cpu")), plan
+
+
+def _make_inputs(encoder: Path, data: Path) -> None:
+    """The quickstart tokenizer beside a larger configuration, and the shards."""
+    encoder.mkdir()
+    for file in TOKENIZER.iterdir():
+        if file.suffix != ".safetensors":
+            (encoder / file.name).write_bytes(file.read_bytes())
+    config = encoder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text("utf-8")), **MINILM}))
+    zoo = load_zoo()
+    build(
+        [zoo.task(name) for name in zoo.mixture("quickstart").tasks],
+        tokenizer=open_tokenizer(str(TOKENIZER)),
+        out=data,
+        options=BuildOptions(max_tokens=64),
+    )
+
+
+def _measure(arms: dict[str, tuple[TorchEngine, Plan]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every arm in every round; the first two rounds warm up and do not count."""
+    _, plan = arms["plain"]
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    with progress() as display:
+        line = display.start("measure", total=rounds + 2, unit="rounds")
+        for step, step_plan in enumerate(islice(plan.batcher.steps(), rounds + 2)):
+            for name, (engine, arm) in arms.items():
+                start = time.perf_counter()
+                _step(engine, arm, step, step_plan)
+                times[name].append(time.perf_counter() - start)
+            line.update(step + 1)
+        line.finish()
+    return {name: seconds[2:] for name, seconds in times.items()}
+
+
+def _step(engine: TorchEngine, plan: Plan, step: int, step_plan: StepPlan) -> None:
+    for i, micro_batch in enumerate(step_plan.micro_batches):
+        batch = collate(micro_batch, plan.train, pad_id(engine.model))
+        tensors = to_tensors(batch, engine.device)
+        if plan.run.r3f is not None:
+            tensors = replace(tensors, noise_keys=noise_keys(batch, plan.run.seed, step))
+        losses, _ = engine.forward(tensors)
+        last = i + 1 == len(step_plan.micro_batches)
+        engine.backward(losses.sum() / step_plan.num_examples, last=last)
+    engine.step(base_rates(engine.model, plan.run.optimizer))
+
+
+def _row(name: str, seconds: list[float], plain: list[float]) -> dict[str, Any]:
+    ratios = sorted(a / b for a, b in zip(seconds, plain, strict=True))
+    return {
+        "arm": name,
+        "median_s": round(statistics.median(seconds), 4),
+        "times_plain": round(statistics.median(ratios), 3),
+        "lowest": round(ratios[0], 3),
+        "highest": round(ratios[-1], 3),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""R3F: predictions should not change when a little noise is put on the embeddings.
+
+    loss + weight * KL_S(g(f(x)) ‖ g(f(x + z))),    KL_S(P, Q) = KL(P‖Q) + KL(Q‖P)
+
+Clean and noised rows go through the model in one pass of twice the size. Noise is a formula of
+(seed, step, example), not a stream of random numbers, so an example gets the same noise whatever
+micro-batch and process it is in, and however wide that is padded. It is added in single precision:
+1e-5 is nothing in bfloat16. Padding gets none, and no divergence is taken there. The divergence is
+not divided by the log of the number of outcomes: near equality it does not grow with it.
+
+Source: Aghajanyan et al. 2020, "Better Fine-Tuning by Reducing Representational Collapse",
+arXiv:2008.03156, sections 2 and 3; epsilon 1e-5, weight 1 and uniform noise are its public
+defaults. Both passes carry gradient, as there.
+
+Shapes: B sequences, T tokens, H hidden, N examples of one head type, P distributions of an example
+(one; start and end; one a token; one a label), K outcomes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from muppet_zoo.collate import MicroBatch
+from muppet_zoo.order import R3F_NOISE, key
+from muppet_zoo.run import R3F
+from muppet_zoo_torch.batch import TensorBatch, TensorRows
+from muppet_zoo_torch.heads import HEAD_MATH, HeadInput
+
+# SplitMix64, as in muppet_zoo.order, whose constants these are; torch has no unsigned 64 bits.
+_STEP, _TWO_STEPS = 0x9E3779B97F4A7C15 - (1 << 64), 2 * 0x9E3779B97F4A7C15 - (1 << 64)
+_FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
+_SECOND = 0x94D049BB133111EB - (1 << 64)
+_BITS = 24  # of a single-precision mantissa
+
+
+def noise_keys(batch: MicroBatch, seed: int, step: int) -> Tensor:
+    """(B,) int64: a key for each sequence, from the seed, the step and the example it is of."""
+    keys = np.zeros(len(batch.input_ids), dtype=np.uint64)
+    for rows in batch.groups.values():
+        used = rows.sequences >= 0
+        option = np.broadcast_to(np.arange(rows.sequences.shape[1]), rows.sequences.shape)
+        keys[rows.sequences[used]] = key(
+            seed,
+            R3F_NOISE,
+            np.array([[step]], dtype=np.uint64),
+            rows.tasks.astype(np.uint64)[:, None],
+            rows.rows.astype(np.uint64)[:, None],
+            option.astype(np.uint64),
+        )[used]
+    return torch.from_numpy(keys.view(np.int64))
+
+
+def noise(keys: Tensor, num_tokens: int, size: int, settings: R3F) -> Tensor:
+    """(B, T, size) float32, on the device of `keys`; of each row only its own key matters."""
+    place = torch.arange(num_tokens * size, device=keys.device).view(1, num_tokens, size)
+    state = keys[:, None, None] + place * _TWO_STEPS
+    first = _fraction(_mix(state + _STEP))
+    if settings.noise == "uniform":
+        return (2 * first - 1) * settings.epsilon
+    # Box and Muller 1958, "A note on the generation of random normal deviates".
+    second = _fraction(_mix(state + _TWO_STEPS))
+    return (-2 * first.log()).sqrt() * torch.cos(2 * math.pi * second) * settings.epsilon
+
+
+def _mix(words: Tensor) -> Tensor:
+    words = (words ^ _shifted(words, 30)) * _FIRST
+    words = (words ^ _shifted(words, 27)) * _SECOND
+    return words ^ _shifted(words, 31)
+
+
+def _shifted(words: Tensor, bits: int) -> Tensor:
+    """A logical shift to the right; torch's own keeps the sign."""
+    return (words >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _fraction(words: Tensor) -> Tensor:
+    """The middle of one of 2^24 equal parts of (0, 1): never 0, never 1."""
+    return (_shifted(words, 64 - _BITS).double() + 0.5).mul_(2.0**-_BITS).float()
+
+
+def doubled(batch: TensorBatch) -> TensorBatch:
+    """Every sequence and every example twice: the clean ones first, in all groups."""
+    size = len(batch.input_ids)
+    return replace(
+        batch,
+        input_ids=batch.input_ids.repeat(2, 1),
+        attention_mask=batch.attention_mask.repeat(2, 1),
+        segments=batch.segments.repeat(2, 1),
+        decoder_text=batch.decoder_text.repeat(2, 1),
+        groups={name: _doubled(rows, size) for name, rows in batch.groups.items()},
+    )
+
+
+def _doubled(rows: TensorRows, size: int) -> TensorRows:
+    again = torch.where(rows.sequences >= 0, rows.sequences + size, rows.sequences)
+    return TensorRows(
+        tasks=rows.tasks.repeat(2),
+        sequences=torch.cat([rows.sequences, again]),
+        target=torch.cat([rows.target, rows.target]),
+    )
+
+
+def loss(name: str, x: HeadInput, settings: R3F) -> Tensor:
+    """(N,) losses of a head type from its 2N clean and noised examples."""
+    clean, noised = x.halves()
+    total = HEAD_MATH[name].loss(clean)
+    weight = settings.weight_by_head.get(name, settings.weight)
+    return total + weight * divergence(name, clean, noised)
+
+
+def divergence(name: str, clean: HeadInput, noised: HeadInput) -> Tensor:
+    """(N,) symmetrised Kullback-Leibler divergence in nats; 0 for regression, which has none.
+
+    Where an example has several distributions it is their mean, as its loss is.
+    """
+    distributions = HEAD_MATH[name].distributions
+    if distributions is None:
+        return clean.logits.new_zeros(len(clean.logits))
+    first, weights = distributions(clean)
+    second, _ = distributions(noised)
+    possible = first.isfinite() & second.isfinite()
+    p = torch.log_softmax(first, -1).masked_fill(~possible, 0.0)
+    q = torch.log_softmax(second, -1).masked_fill(~possible, 0.0)
+    # KL(P‖Q) + KL(Q‖P) = sum of (P - Q)(log P - log Q)
+    symmetric = ((p.exp() - q.exp()) * (p - q)).sum(-1)
+    return (symmetric * weights).sum(-1)
