@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -163,7 +164,7 @@ def test_two_processes_of_which_one_reads_the_bad_row(
         asked = ask(name, on_bad_loss, 2, deepspeed={"zero_stage": stage, "bucket_elements": 3000})
         asked.out.mkdir()
         requests.append(str(write_request(asked)))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     with pytest.raises(TrainingError) as caught:
         run_ranks("bad_loss_worker", [str(task), str(row), *requests], 2)
 

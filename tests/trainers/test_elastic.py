@@ -9,6 +9,7 @@ of rounding noise where the true gradient is zero.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ def test_two_processes_from_one_and_back(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     run_chain(write, tmp_path, 2, ["torch"], stages)
     for stage in stages:
         whole = tmp_path / f"2-{stage}"
@@ -172,7 +173,7 @@ def test_three_processes_from_two_at_other_stages(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     run_chain(write, tmp_path, 2, [])
     from_two = [f"2-{stage}" for stage in STAGES]
     run_chain(write, tmp_path, 3, from_two)

@@ -7,6 +7,7 @@ no clipping; dropout is on, since the loop draws it from (seed, step, micro-batc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_every_stage_equals_the_reference(
         run = make_run(deepspeed={"zero_stage": stage}, **changes)
         path = write_request(request_for(run, mixed_specs, out, num_processes))
         arguments.append(str(path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     run_ranks("zero_worker", arguments, num_processes)
 
     for stage in STAGES:
