@@ -68,6 +68,26 @@ def read_rows(
     return reader(path, columns, start, meter or Meter())
 
 
+def named_columns(path: Path) -> list[str]:
+    """All columns that the file itself names, declared or not; none for JSON lines, whose rows do.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    kind = kind_of(path)
+    if kind == "jsonl":
+        return []
+    if kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return list(pq.read_schema(path).names)
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(f"{path}: not a readable Parquet file: {error}") from None
+    return next(_cells(path, _table_reader(path, kind, Meter())), [])
+
+
 # --- lines -----------------------------------------------------------------------------------
 
 
@@ -162,16 +182,20 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _csv(path: Path, columns: Mapping[str, str], start: int, meter: Meter) -> NumberedRows:
-    # The module's own limit, 128 KiB a field, is global; lines are bounded here already.
-    csv.field_size_limit(MAX_LINE_BYTES)
-    lines = (line for _, line in _lines(path, meter))
-    return _table(path, columns, start, csv.reader(lines, strict=True))
+    return _table(path, columns, start, _table_reader(path, "csv", meter))
 
 
 def _tsv(path: Path, columns: Mapping[str, str], start: int, meter: Meter) -> NumberedRows:
+    return _table(path, columns, start, _table_reader(path, "tsv", meter))
+
+
+def _table_reader(path: Path, kind: str, meter: Meter) -> Any:
+    # The module's own limit, 128 KiB a field, is global; lines are bounded here already.
     csv.field_size_limit(MAX_LINE_BYTES)
     lines = (line for _, line in _lines(path, meter))
-    return _table(path, columns, start, csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    if kind == "csv":
+        return csv.reader(lines, strict=True)
+    return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _table(path: Path, columns: Mapping[str, str], start: int, reader: Any) -> NumberedRows:

@@ -11,12 +11,14 @@ from helpers import ROOT, child_env
 HEAVY = (
     *("torch", "transformers", "deepspeed", "datasets", "sklearn", "scipy", "torchmetrics"),
     *("pyarrow", "numpy", "pandas", "tokenizers", "huggingface_hub", "seqeval", "rouge_score"),
+    "ftfy",
 )
 COMMANDS = (
     *("--help", "--version", "list", "list --json", "show squad", "validate"),
     *("list --help", "show --help", "validate --help", "build --help", "train --help"),
     *("citations cola", "citations --help"),
-    "lock --help",
+    *("lock --help", "overlap --help"),
+    "doctor --help",
 )
 
 _RUN = """
@@ -74,7 +76,7 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
     "module",
     [
         *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
-        *("trainer_api", "run"),
+        *("trainer_api", "run", "overlap"),
     ],
 )
 def test_a_module_of_the_data_package_loads_no_framework(module: str) -> None:

@@ -20,6 +20,8 @@ _COMMANDS = {
     "validate": ("validate", "Check spec and mixture files; report every problem at its line."),
     "citations": ("citations", "What to cite, and a NOTICE with the licences of tasks."),
     "lock": ("lock", "Record the commits and files on the hub that tasks are built from."),
+    "overlap": ("overlap", "Find training rows whose inputs are those of evaluation rows."),
+    "doctor": ("doctor", "Look at rows for what a well-formed spec can still get wrong."),
     "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),
     "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
     "eval": ("evaluate", "Score a trained model on built tasks."),

@@ -7,7 +7,7 @@ has no rows left repeats one of them and throws the result away.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from muppet_zoo.console import ProgressDisplay
 from muppet_zoo.errors import ShardError
 from muppet_zoo.metrics import score_all
 from muppet_zoo.model_folder import ENCODER_FOLDER, find_model, with_slots_for
+from muppet_zoo.overlap.record import ComparedSplit, rows_seen
 from muppet_zoo.results import TaskReport
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.spec import TaskSpec
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """What to score on, and what the reports say of the model."""
+    """What to score on, and what the reports say of the model and its training rows."""
 
     split: str
     splits: Mapping[str, BuiltSplit]
@@ -48,6 +49,7 @@ class Scoring:
     step: int
     seed: int
     checkpoint: str
+    compared: Mapping[str, ComparedSplit] = field(default_factory=dict)
 
 
 def evaluate_tasks(
@@ -107,6 +109,7 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
         seed=scoring.seed,
         checkpoint=scoring.checkpoint,
         fingerprint=split.manifest.fingerprint,
+        overlap=rows_seen(scoring.compared, split.manifest),
     )
 
 
@@ -175,6 +178,7 @@ def evaluate_folder(request: EvalRequest, display: ProgressDisplay) -> list[Task
         step=folder.step,
         seed=folder.seed,
         checkpoint=str(folder.path),
+        compared=folder.overlap or {},
     )
     return evaluate_tasks(engine, request.tasks, scoring, display)
 

@@ -314,6 +314,7 @@ def _score(engine: Engine, plan: Plan, step: int, display: ProgressDisplay) -> N
         step=step,
         seed=plan.run.seed,
         checkpoint=str(plan.out),
+        compared=plan.compared,
     )
     reports = evaluate_tasks(engine, plan.specs, scoring, display)
     if engine.rank == 0:

@@ -13,6 +13,7 @@ from muppet_zoo.errors import ShardError, UnknownNameError, UsageError
 from muppet_zoo.fingerprints import spec_digest
 from muppet_zoo.model_folder import HeadLayout, lay_out
 from muppet_zoo.order import Order, quotas
+from muppet_zoo.overlap.record import ComparedSplit, compared_splits
 from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit, open_task, verify
 from muppet_zoo.spec import TaskSpec
@@ -36,6 +37,11 @@ class Plan:
     batcher: Batcher
     num_steps: int
     stop_after_examples: int | None
+
+    @property
+    def compared(self) -> dict[str, ComparedSplit]:
+        """The evaluation splits that the build compared all training rows with."""
+        return compared_splits([split.manifest for split in self.train])
 
     @property
     def data_digest(self) -> str:
