@@ -29,7 +29,8 @@ from muppet_zoo.zoo import load_zoo
 
 STAGES = (0, 1, 2, 3)
 # The default suite takes a part, since each process needs seconds to start.
-SOME = [(2, 3), pytest.param((0, 1), marks=pytest.mark.slow)]
+ONE_PROCESS = [(2,), pytest.param((0, 1, 3), marks=pytest.mark.slow)]
+TWO_PROCESSES = [(3,), pytest.param((0, 1, 2), marks=pytest.mark.slow)]
 TOLERANCE = 1e-5
 STATE = [f"state/{kind}.safetensors" for kind in ("parameters", "exp_avg", "exp_avg_sq")]
 
@@ -47,7 +48,12 @@ def write(make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path) -> Ca
 
 
 def request(
-    make_run: Callable[..., Run], specs: Path, out: Path, stage: int = 0, num_processes: int = 1
+    make_run: Callable[..., Run],
+    specs: Path,
+    out: Path,
+    stage: int = 0,
+    num_processes: int = 1,
+    **changes: Any,
 ) -> TrainRequest:
     run = make_run(
         optimizer={"name": "adamw", "learning_rate": 1e-3, "eps": 1e-3},
@@ -55,6 +61,7 @@ def request(
         checkpointing={"every_steps": 1},
         evaluation={"max_examples": 1},
         deepspeed={"zero_stage": stage, "bucket_elements": 3000},
+        **changes,
     )
     tasks, rates = tasks_of(run, load_zoo([specs]))
     return TrainRequest(
@@ -91,7 +98,7 @@ def assert_close(ours: Path, theirs: Path) -> None:
         assert mine == other
 
 
-@pytest.mark.parametrize("stages", SOME)
+@pytest.mark.parametrize("stages", ONE_PROCESS)
 def test_one_process_from_trainer_to_trainer_and_stage_to_stage(
     make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path, stages: tuple[int, ...]
 ) -> None:
@@ -115,6 +122,31 @@ def test_one_process_from_trainer_to_trainer_and_stage_to_stage(
         assert_equal(train(f"{name}-again", DeepSpeedTrainer, name, stage), own)
         assert_close(train(f"{name}-from-torch", DeepSpeedTrainer, "torch", stage), whole)
         assert_close(train(f"torch-from-{name}", TorchTrainer, name), whole)
+
+
+@pytest.mark.slow
+def test_what_is_not_trained_comes_along(
+    make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path
+) -> None:
+    """Frozen parameters and those that R4F normalises, which have other names and buffers."""
+    settings = {"model": {"freeze": {"embeddings": True}}, "r3f": {"spectral_norm": True}}
+    whole = request(make_run, mixed_specs, tmp_path / "torch", **settings)
+    TorchTrainer().train(whole)
+    saved, trained = (
+        {key.partition(":")[2] for key in learned(whole.out) if key.startswith(kind)}
+        for kind in STATE[:2]
+    )
+    frozen = saved - trained
+    assert any("embeddings" in key for key in frozen)
+    for stage in (2, 3):
+        there = request(make_run, mixed_specs, tmp_path / f"to-{stage}", stage, **settings)
+        back = request(make_run, mixed_specs, tmp_path / f"from-{stage}", **settings)
+        copy_first_checkpoint(whole.out, there.out)
+        DeepSpeedTrainer().train(there)
+        assert_close(there.out, whole.out)
+        copy_first_checkpoint(there.out, back.out)
+        TorchTrainer().train(back)
+        assert_close(back.out, whole.out)
 
 
 def run_chain(
@@ -142,7 +174,7 @@ def torch_run(make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path) -
     return out
 
 
-@pytest.mark.parametrize("stages", SOME)
+@pytest.mark.parametrize("stages", TWO_PROCESSES)
 def test_two_processes_from_one_and_back(
     stages: tuple[int, ...],
     write: Callable[..., Path],
