@@ -217,4 +217,5 @@ def load_checkpoint(
 
 def _writer(record: CheckpointRecord) -> str:
     stage = f" at ZeRO stage {record.zero_stage}" if record.trainer == "deepspeed" else ""
-    return f"{record.trainer} on {record.world_size} process(es){stage}"
+    ranks = f"{record.world_size} process{'es' * (record.world_size > 1)}"
+    return f"{record.trainer} on {ranks}{stage}"
