@@ -224,6 +224,7 @@ def namespaces() -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not namespaces(), reason="mounting a small disk needs user namespaces")
 def test_a_full_disk(three_checkpoints: TrainRequest, tmp_path: Path) -> None:
     """The kernel's own "no space left", in a real process; the checkpoint before is whole."""

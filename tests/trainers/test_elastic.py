@@ -29,7 +29,6 @@ from muppet_zoo.zoo import load_zoo
 
 STAGES = (0, 1, 2, 3)
 # The default suite takes a part, since each process needs seconds to start.
-ONE_PROCESS = [(2,), pytest.param((0, 1, 3), marks=pytest.mark.slow)]
 TWO_PROCESSES = [(3,), pytest.param((0, 1, 2), marks=pytest.mark.slow)]
 TOLERANCE = 1e-5
 STATE = [f"state/{kind}.safetensors" for kind in ("parameters", "exp_avg", "exp_avg_sq")]
@@ -98,9 +97,9 @@ def assert_close(ours: Path, theirs: Path) -> None:
         assert mine == other
 
 
-@pytest.mark.parametrize("stages", ONE_PROCESS)
+@pytest.mark.slow
 def test_one_process_from_trainer_to_trainer_and_stage_to_stage(
-    make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path, stages: tuple[int, ...]
+    make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path
 ) -> None:
     def train(name: str, trainer: Any, source: str | None, stage: int = 0) -> Path:
         out = tmp_path / name
@@ -115,7 +114,7 @@ def test_one_process_from_trainer_to_trainer_and_stage_to_stage(
     assert {key.partition(":")[0] for key in start} == set(STATE)
     assert max((end[key] - start[key]).abs().max().item() for key in end) > 100 * TOLERANCE
     assert_equal(train("torch-again", TorchTrainer, "torch"), whole)
-    for stage in stages:
+    for stage in STAGES:
         name = f"stage-{stage}"
         own = train(name, DeepSpeedTrainer, None, stage)
         assert_close(own, whole)
