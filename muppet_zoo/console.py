@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from muppet_zoo.errors import Finding, MuppetZooError, SpecError
 
@@ -159,6 +160,58 @@ def _cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return " ".join(str(value).split())
+
+
+def print_fields(fields: Iterable[tuple[str, str, str]], *, indent: str = "") -> None:
+    """Lines of (name, text, remark): texts are wrapped beside their names on a terminal.
+
+    A pipe or a file gets each on one line.
+    """
+    listed = list(fields)
+    width = max((len(name) for name, _, _ in listed), default=0)
+    terminal = _terminal()
+    for name, text, remark in listed:
+        whole = " ".join(text.split()) + (f"  ({remark})" if remark else "")
+        start = f"{indent}{name:{width}}  "
+        if terminal is None:
+            print(f"{start}{whole}".rstrip())
+            continue
+        if terminal.width < len(start) + NARROWEST_CUT:  # beside the name there is no room
+            start = f"{indent}{name}: "
+        rest = " " * min(len(start), terminal.width // 4)
+        lines = textwrap.wrap(whole, terminal.width, initial_indent=start, subsequent_indent=rest)
+        print("\n".join(lines) or start.rstrip())
+
+
+Answer = TypeVar("Answer")
+
+
+def ask(question: str, check: Callable[[str], Answer], *, default: str | None = None) -> Answer:
+    """Ask until `check` takes the answer; the message of its MuppetZooError is shown before.
+
+    Ctrl-C and the end of input raise click.Abort.
+    """
+    import click
+
+    def checked(text: str) -> Answer:
+        try:
+            return check(text)
+        except SpecError as error:
+            raise click.UsageError("; ".join(found.message for found in error.findings)) from None
+        except MuppetZooError as error:
+            raise click.UsageError(str(error)) from None
+
+    answer: Answer = click.prompt(
+        question, default=default, show_default=bool(default), value_proc=checked
+    )
+    return answer
+
+
+def confirm(question: str) -> bool:
+    """Yes or no; Enter is yes."""
+    import click
+
+    return click.confirm(question, default=True)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

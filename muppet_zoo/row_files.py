@@ -68,24 +68,24 @@ def read_rows(
     return reader(path, columns, start, meter or Meter())
 
 
-def named_columns(path: Path) -> list[str]:
-    """All columns that the file itself names, declared or not; none for JSON lines, whose rows do.
+def column_names(path: Path) -> tuple[str, ...] | None:
+    """The columns that a table names in its header or schema; None for JSON lines, which has none.
 
     Raises:
-        SourceError: the file cannot be read.
+        SourceError: the file cannot be read, or names a column twice.
     """
     kind = kind_of(path)
     if kind == "jsonl":
-        return []
+        return None
     if kind == "parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            return list(pq.read_schema(path).names)
-        except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"{path}: not a readable Parquet file: {error}") from None
-    return next(_cells(path, _table_reader(path, kind, Meter())), [])
+        names = _parquet_names(path)
+    else:
+        lines = (line for _, line in _lines(path, Meter()))
+        reader = _csv_reader(lines) if kind == "csv" else _tsv_reader(lines)
+        names = _header(path, _cells(path, reader))
+    if repeated := _first_repeated(names):
+        raise SourceError(f"{path}: the column '{repeated}' is there twice; rename one")
+    return tuple(names)
 
 
 # --- lines -----------------------------------------------------------------------------------
@@ -182,27 +182,29 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _csv(path: Path, columns: Mapping[str, str], start: int, meter: Meter) -> NumberedRows:
-    return _table(path, columns, start, _table_reader(path, "csv", meter))
+    lines = (line for _, line in _lines(path, meter))
+    return _table(path, columns, start, _csv_reader(lines))
 
 
 def _tsv(path: Path, columns: Mapping[str, str], start: int, meter: Meter) -> NumberedRows:
-    return _table(path, columns, start, _table_reader(path, "tsv", meter))
+    lines = (line for _, line in _lines(path, meter))
+    return _table(path, columns, start, _tsv_reader(lines))
 
 
-def _table_reader(path: Path, kind: str, meter: Meter) -> Any:
+def _csv_reader(lines: Iterator[str]) -> Any:
     # The module's own limit, 128 KiB a field, is global; lines are bounded here already.
     csv.field_size_limit(MAX_LINE_BYTES)
-    lines = (line for _, line in _lines(path, meter))
-    if kind == "csv":
-        return csv.reader(lines, strict=True)
+    return csv.reader(lines, strict=True)
+
+
+def _tsv_reader(lines: Iterator[str]) -> Any:
+    csv.field_size_limit(MAX_LINE_BYTES)
     return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _table(path: Path, columns: Mapping[str, str], start: int, reader: Any) -> NumberedRows:
     cells = _cells(path, reader)
-    header = next(cells, None)
-    if header is None:
-        raise SourceError(f"{path}: empty; the first line must name the columns")
+    header = _header(path, cells)
     readers = _cell_readers(path, header, columns)
     for row, fields in enumerate(cells):
         where = f"{path}:{reader.line_num}"
@@ -212,6 +214,13 @@ def _table(path: Path, columns: Mapping[str, str], start: int, reader: Any) -> N
             )
         if row >= start:
             yield row, {name: read(fields[at], where) for at, name, read in readers}
+
+
+def _header(path: Path, cells: Iterator[list[str]]) -> list[str]:
+    header = next(cells, None)
+    if header is None:
+        raise SourceError(f"{path}: empty; the first line must name the columns")
+    return header
 
 
 def _cells(path: Path, reader: Any) -> Iterator[list[str]]:
@@ -317,6 +326,18 @@ def _parquet(path: Path, columns: Mapping[str, str], start: int, meter: Meter) -
                 row += batch.num_rows
                 meter.fraction = row / total
     except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: not a readable Parquet file: {error}") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _parquet_names(path: Path) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_schema(path).names)
+    except pa.ArrowException as error:
         raise SourceError(f"{path}: not a readable Parquet file: {error}") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -19,6 +19,7 @@ COMMANDS = (
     *("citations cola", "citations --help"),
     *("lock --help", "overlap --help"),
     "doctor --help",
+    *("add-task --help", "preview --help", "stats --help"),
 )
 
 _RUN = """
@@ -76,7 +77,8 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
     "module",
     [
         *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
-        *("trainer_api", "run", "overlap"),
+        *("trainer_api", "run", "overlap.compare", "add_task.samples", "add_task.hub_info"),
+        *("add_task.proposals", "add_task.files", "previews", "task_stats"),
     ],
 )
 def test_a_module_of_the_data_package_loads_no_framework(module: str) -> None:

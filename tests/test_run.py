@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from muppet_zoo.errors import SpecError, UsageError
+from muppet_zoo.model_folder import Freeze, Lora
 from muppet_zoo.run import Run, parse_run, read_run, with_defaults
 from muppet_zoo.validation import load_schema
 
@@ -46,7 +47,8 @@ def schema_defaults(schema: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Every leaf of the run schema that states a default, by its dotted key."""
     found = {}
     for key, inner in schema["properties"].items():
-        if "properties" in inner and inner.get("default", {}) is not None:
+        is_there = key in schema.get("required", []) or inner.get("default") is not None
+        if "properties" in inner and is_there:
             found |= schema_defaults(inner, f"{prefix}{key}.")
         elif "default" in inner:
             found[prefix + key] = inner["default"]
@@ -274,3 +276,12 @@ def test_no_such_file(tmp_path: Path) -> None:
         read_run(tmp_path / "absent.yaml")
     with pytest.raises(UsageError, match=r"no such run file: .* \(a folder\)$"):
         read_run(tmp_path)
+
+
+def test_a_group_that_is_off_is_switched_on_by_one_of_its_keys(run_file: Path) -> None:
+    run = read_run(run_file, ["model.lora.rank=4", "model.freeze.layers=2"])
+    assert run.model.lora == Lora(rank=4, alpha=16.0, dropout=0.0, target_modules=None)
+    assert run.model.freeze == Freeze(embeddings=False, layers=2)
+    adapted = MINIMAL.replace("org/encoder", "org/encoder, lora: {target_modules: [q_proj]}")
+    named = read_run(write(run_file.parent, adapted)).model.lora
+    assert named == Lora(rank=8, alpha=16.0, dropout=0.0, target_modules=("q_proj",))

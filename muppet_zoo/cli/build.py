@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import chosen_specs, json_option, lock_option, specs_option
+from muppet_zoo.cli.options import (
+    chosen_specs,
+    json_option,
+    lock_option,
+    mirror_option,
+    specs_option,
+)
 
 if TYPE_CHECKING:
     from muppet_zoo.build import BuildProgress, BuildReport, SplitOutcome
@@ -29,11 +35,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="A folder with a tokenizer.json, or a model on the hub.",
 )  # fmt: skip
 @click.option("--out", required=True, type=_FOLDER, metavar="DIR", help="Where the shards go.")
-@click.option(
-    "--mirror", type=_FOLDER, metavar="DIR",
-    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub. The split "
-    "is named as in the source, or by its role; tasks of one dataset may share DIR/<dataset>.",
-)  # fmt: skip
+@mirror_option
 @click.option(
     "--max-tokens", type=click.IntRange(min=4), default=128, show_default=True,
     help="Longer sequences are cut; the manifest counts them.",

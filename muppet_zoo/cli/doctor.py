@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import json_option, specs_option
+from muppet_zoo.cli.options import json_option, mirror_option, specs_option
 
 if TYPE_CHECKING:
     from muppet_zoo.console import ProgressDisplay, ProgressLine
@@ -23,10 +23,7 @@ _SEVERITY = click.Choice(["error", "warning", "note"])
 @click.command("doctor")
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
 @click.option("--mixture", metavar="NAME", help="Examine the tasks of this mixture.")
-@click.option(
-    "--mirror", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub.",
-)  # fmt: skip
+@mirror_option
 @click.option(
     "--limit", type=click.IntRange(min=1), default=5000, show_default=True,
     help="Rows of each split: a sample of the whole split, the same every time.",

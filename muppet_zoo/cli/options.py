@@ -22,6 +22,14 @@ specs_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
+mirror_option = click.option(
+    "--mirror",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub. The split "
+    "is named as in the source, or by its role; tasks of one dataset may share DIR/<dataset>.",
+)
+
 lock_option = click.option(
     "--lock",
     "lock_file",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import json_option, lock_option, specs_option
+from muppet_zoo.cli.options import json_option, lock_option, mirror_option, specs_option
 
 if TYPE_CHECKING:
     from muppet_zoo.overlap.compare import OverlapReport, SplitPair
@@ -28,10 +28,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--eval-split", "eval_splits", multiple=True, metavar="ROLE",
     help="Split to score on; may be given more than once. Validation and test without it.",
 )  # fmt: skip
-@click.option(
-    "--mirror", type=_FOLDER, metavar="DIR",
-    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub.",
-)  # fmt: skip
+@mirror_option
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg",
     help="Also write the matrix as a picture.",

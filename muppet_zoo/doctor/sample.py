@@ -19,7 +19,7 @@ from muppet_zoo.doctor.records import RowRef
 from muppet_zoo.errors import SourceError
 from muppet_zoo.examples import Example, examples_of
 from muppet_zoo.hub.rows import HubRows
-from muppet_zoo.row_files import named_columns
+from muppet_zoo.row_files import column_names
 from muppet_zoo.row_operations import apply_operations
 from muppet_zoo.rows import Row, RowProblem
 from muppet_zoo.sources import FileRows, MissingSplitError, RowSource, open_rows
@@ -127,7 +127,7 @@ def _read_all_columns(source: RowSource) -> None:
     """Have columns read that the spec does not declare: what it forgot is what we look for."""
     place = source.place
     if isinstance(place, FileRows):
-        place.columns = _with_undeclared(place.columns, named_columns(place.path))
+        place.columns = _with_undeclared(place.columns, list(column_names(place.path) or ()))
     elif isinstance(place, HubRows):
         columns = _with_undeclared(place.source.columns, place.named_columns())
         place.source = replace(place.source, columns=columns)

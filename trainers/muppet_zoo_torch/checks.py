@@ -75,6 +75,21 @@ def check_data_fits(encoder: nn.Module, name: str, splits: Sequence[BuiltSplit])
         )
 
 
+def check_answers_fit(encoder: nn.Module, name: str, layout: HeadLayout) -> None:
+    """Refuse answers that the decoder has no positions for.
+
+    Raises:
+        UsageError: naming the first such task.
+    """
+    room = max_tokens(encoder)
+    for slot in layout.slots:
+        if room is not None and (slot.max_target_tokens or 0) > room:
+            raise UsageError(
+                f"task {slot.task}: max_target_tokens is {slot.max_target_tokens}, '{name}' writes "
+                f"at most {room}; lower it in the task's spec"
+            )
+
+
 def max_tokens(encoder: nn.Module) -> int | None:
     """Longest sequence the encoder has positions for; None when it has no such limit."""
     config: Any = encoder.config

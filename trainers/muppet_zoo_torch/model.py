@@ -131,14 +131,11 @@ class MultiTaskModel(nn.Module):
         states = backbone.states(self.encoder, batch, self._noise(batch))
         pooled = self._dense(self.dropout(self._pool(states, batch)), batch)
         tokens = states[_token_sequences(batch)][:, : batch.input_ids.shape[1]]
-        logits = {
-            SENTENCE: self.sentence(pooled).float(),
-            TOKEN: self.token(self.dropout(tokens)).float(),
-        }
+        logits = {SENTENCE: self.sentence(pooled), TOKEN: self.token(self.dropout(tokens))}
         if self.layout.generates:
             answers = _answer_states(states, batch)
-            logits[VOCABULARY] = backbone.vocabulary_logits(self.encoder, answers).float()
-        return logits
+            logits[VOCABULARY] = backbone.vocabulary_logits(self.encoder, answers)
+        return {level: x.float() if self.bf16 else x for level, x in logits.items()}
 
     def _pool(self, states: Tensor, batch: TensorBatch) -> Tensor:
         """(B, H): the first token's state, the mean over tokens, or the last token's.

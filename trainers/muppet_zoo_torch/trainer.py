@@ -19,7 +19,7 @@ from muppet_zoo.run import Run
 from muppet_zoo.trainer_api import EvalRequest, TrainRequest
 from muppet_zoo_torch.adaptation import adapt
 from muppet_zoo_torch.checkpoints import holds_checkpoint
-from muppet_zoo_torch.checks import check_data_fits
+from muppet_zoo_torch.checks import check_answers_fit, check_data_fits
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import default_device, evaluate_folder
 from muppet_zoo_torch.export import writing
@@ -92,6 +92,7 @@ def make_model(plan: Plan) -> MultiTaskModel:
     settings = plan.run.model
     encoder = load_encoder(settings.encoder, random_init=settings.random_init)
     check_data_fits(encoder, settings.encoder, [*plan.train, *plan.evaluation.values()])
+    check_answers_fit(encoder, settings.encoder, plan.layout)
     torch.manual_seed(plan.run.seed)  # heads do not depend on how the encoder was made
     usual_pooling = "end" if is_encoder_decoder(encoder.config) else "first"
     model = MultiTaskModel(
