@@ -43,6 +43,7 @@ from muppet_zoo.batches import MicroBatchPlan, StepPlan
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.console import note
 from muppet_zoo.encode import open_tokenizer
+from muppet_zoo.generation import Generation
 from muppet_zoo.run import parse_run, with_defaults
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo, shipped_specs
@@ -91,9 +92,9 @@ class Difference:
 
 
 def prepare(folder: Path) -> None:
-    """Shards, a mixture of all trainable quickstart tasks, and the encoder without dropout."""
-    zoo = load_zoo()
-    tasks = [task for name, task in sorted(zoo.tasks.items()) if name.startswith("qs_")]
+    """Shards, a mixture of all quickstart tasks of an encoder, and the encoder without dropout."""
+    own = [task for name, task in sorted(load_zoo().tasks.items()) if name.startswith("qs_")]
+    tasks = [task for task in own if not isinstance(task.head, Generation)]
     options = BuildOptions(limit=64, max_tokens=64)
     build(tasks, tokenizer=open_tokenizer(str(_ENCODER)), out=folder / "data", options=options)
     names = ", ".join(task.name for task in tasks)

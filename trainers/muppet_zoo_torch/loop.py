@@ -72,8 +72,8 @@ class _Tally:
         """A micro-batch and its losses, (examples,) in the order of its groups."""
         tasks = np.concatenate([rows.tasks for rows in batch.groups.values()])
         index = torch.from_numpy(tasks).long().to(losses.device)
-        self.losses.index_add_(0, index, losses)
-        self.counts.index_add_(0, index, torch.ones_like(losses))
+        self.losses.index_add_(0, index, losses.to(self.losses.dtype))
+        self.counts.index_add_(0, index, torch.ones_like(losses, dtype=self.counts.dtype))
         self.cells += torch.tensor([batch.num_tokens, batch.input_ids.size], dtype=torch.float64)
 
 
