@@ -243,8 +243,13 @@ def print_error(error: MuppetZooError) -> None:
 class ProgressLine(Protocol):
     """One piece of long work that tells how far it is."""
 
-    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
-        """`done` of `total` units; `text` is shown behind the bar."""
+    def update(
+        self, done: float, *, total: float | None = None, text: str = "", details: str = ""
+    ) -> None:
+        """`done` of `total` units; `text` is shown behind the bar, `details` in plain logs alone.
+
+        Those are what `ProgressDisplay.show` shows on a terminal.
+        """
         ...
 
     def finish(self, text: str = "") -> None:
@@ -259,8 +264,8 @@ class ProgressDisplay(Protocol):
         """A new line."""
         ...
 
-    def show(self, title: str, values: Mapping[str, float]) -> None:
-        """Named numbers below the lines, such as each task's loss; nothing in a plain log."""
+    def show(self, sections: Mapping[str, Mapping[str, str]]) -> None:
+        """Named values under titles, below the lines: losses, shares. Nothing in a plain log."""
         ...
 
 
@@ -299,13 +304,16 @@ class _RichDisplay:
     def __init__(self, bars: Any, live: Any) -> None:
         self._bars, self._live = bars, live
 
-    def show(self, title: str, values: Mapping[str, float]) -> None:
+    def show(self, sections: Mapping[str, Mapping[str, str]]) -> None:
         from rich.columns import Columns
         from rich.console import Group
         from rich.text import Text
 
-        cells = [Text.assemble((f"{value:6.3f} ", "bold"), name) for name, value in values.items()]
-        self._live.update(Group(self._bars, Text(title, style="dim"), Columns(cells)))
+        parts: list[Any] = [self._bars]
+        for title, values in sections.items():
+            cells = [Text.assemble((f"{value:>6} ", "bold"), k) for k, value in values.items()]
+            parts += [Text(title, style="dim"), Columns(cells)]
+        self._live.update(Group(*parts), refresh=True)
 
     def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
         return _RichLine(self._bars, name, total, unit)
@@ -314,9 +322,15 @@ class _RichDisplay:
 class _RichLine:
     def __init__(self, bars: Any, name: str, total: float | None, unit: str) -> None:
         self._bars, self._unit, self._start = bars, unit, time.monotonic()
+        self._total = total
         self._id = bars.add_task(name, total=total, text="")
 
-    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
+    def update(
+        self, done: float, *, total: float | None = None, text: str = "", details: str = ""
+    ) -> None:
+        self._total = total if total is not None else self._total
+        if details and self._total:
+            text = f"{done:,.0f} of {self._total:,.0f} {self._unit}"
         text = text or _rate(done, self._unit, time.monotonic() - self._start)
         extra = {} if total is None else {"total": total}
         self._bars.update(self._id, completed=done, text=text, **extra)
@@ -331,7 +345,7 @@ class _PlainDisplay:
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
 
-    def show(self, title: str, values: Mapping[str, float]) -> None:
+    def show(self, sections: Mapping[str, Mapping[str, str]]) -> None:
         pass  # a line per task would bury the log; metrics.jsonl has every value
 
     def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
@@ -343,7 +357,9 @@ class _PlainLine:
         self._name, self._total, self._unit, self._quiet = name, total, unit, quiet
         self._start = self._printed = time.monotonic()
 
-    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
+    def update(
+        self, done: float, *, total: float | None = None, text: str = "", details: str = ""
+    ) -> None:
         self._total = total if total is not None else self._total
         now = time.monotonic()
         if self._quiet or now - self._printed < PLAIN_LINE_EVERY_S:
@@ -354,7 +370,7 @@ class _PlainLine:
         if self._total:
             share = f" of {self._total:,.0f} ({done / self._total:.0%})"
             left = f", {_duration(elapsed / done * (self._total - done))} left" if done else ""
-        text = text or _rate(done, self._unit, elapsed)
+        text = text or details or _rate(done, self._unit, elapsed)
         note(f"{self._name}: {done:,.0f}{share} {self._unit}, {text}{left}")
 
     def finish(self, text: str = "") -> None:

@@ -68,6 +68,16 @@ def read_rows(
     return reader(path, columns, start, meter or Meter())
 
 
+def read_json_lines(stream: BinaryIO, name: str) -> NumberedRows:
+    """Rows of a stream that has no name of its own, such as standard input, as they come.
+
+    Raises:
+        SourceError: `name:line: …` for anything that is not plainly a row.
+    """
+    path = Path(name)
+    return _json_rows(path, _decoded(path, _bounded(path, stream)), 0)
+
+
 def column_names(path: Path) -> tuple[str, ...] | None:
     """The columns that a table names in its header or schema; None for JSON lines, which has none.
 
@@ -93,7 +103,11 @@ def column_names(path: Path) -> tuple[str, ...] | None:
 
 def _lines(path: Path, meter: Meter) -> Iterator[tuple[int, str]]:
     """(line number from 1, decoded line with its end)."""
-    for number, line in _raw_lines(path, meter):
+    return _decoded(path, _raw_lines(path, meter))
+
+
+def _decoded(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, str]]:
+    for number, line in lines:
         try:
             yield number, line.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -107,14 +121,7 @@ def _raw_lines(path: Path, meter: Meter) -> Iterator[tuple[int, bytes]]:
     try:
         size = max(path.stat().st_size, 1)
         with path.open("rb") as file, _unpacked(file, path) as stream:
-            number = 0
-            while line := stream.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(line) > MAX_LINE_BYTES:
-                    limit = MAX_LINE_BYTES >> 20
-                    raise SourceError(f"{path}:{number}: the line is longer than {limit} MiB")
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
+            for number, line in _bounded(path, stream):
                 if number % _METER_EVERY_LINES == 0:
                     meter.fraction = file.tell() / size
                 yield number, line
@@ -122,6 +129,16 @@ def _raw_lines(path: Path, meter: Meter) -> Iterator[tuple[int, bytes]]:
         raise SourceError(f"{path}: damaged gzip file: {error}; fetch it again") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _bounded(path: Path, stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            limit = MAX_LINE_BYTES >> 20
+            raise SourceError(f"{path}:{number}: the line is longer than {limit} MiB")
+        yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 
 def _unpacked(file: BinaryIO, path: Path) -> BinaryIO | gzip.GzipFile:
@@ -132,9 +149,13 @@ def _unpacked(file: BinaryIO, path: Path) -> BinaryIO | gzip.GzipFile:
 
 
 def _jsonl(path: Path, columns: Mapping[str, str], start: int, meter: Meter) -> NumberedRows:
+    return _json_rows(path, _lines(path, meter), start)
+
+
+def _json_rows(path: Path, lines: Iterator[tuple[int, str]], start: int) -> NumberedRows:
     decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
     row = 0
-    for number, line in _lines(path, meter):
+    for number, line in lines:
         text = line.strip(" \t\r\n")
         if not text:
             continue

@@ -16,6 +16,7 @@ HEAVY = (
 COMMANDS = (
     *("--help", "--version", "list", "list --json", "show squad", "validate"),
     *("list --help", "show --help", "validate --help", "build --help", "train --help"),
+    *("export --help", "predict --help"),
     *("citations cola", "citations --help"),
     *("lock --help", "overlap --help"),
     "doctor --help",

@@ -28,6 +28,8 @@ _COMMANDS = {
     "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),
     "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
     "eval": ("evaluate", "Score a trained model on built tasks."),
+    "predict": ("predict", "Answer the rows of a file or of standard input."),
+    "export": ("export", "Write a trained model for transformers, with a model card."),
 }
 
 

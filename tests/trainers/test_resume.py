@@ -27,7 +27,7 @@ from muppet_zoo.run import Run
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo, shipped_specs
 
-TIMINGS = ("seconds", "tokens_per_s")
+TIMINGS = ("seconds", "tokens_per_s", "peak_memory_bytes")
 RUN = """\
 run_version: 1
 data: {data}

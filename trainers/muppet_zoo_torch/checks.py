@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from muppet_zoo.errors import NotTrainableError, UsageError
 from muppet_zoo.file_tools import sha256_of
 from muppet_zoo.model_folder import HeadLayout
+from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.targets import VOCABULARY
 from muppet_zoo_torch.pretrained import ENCODER_DECODERS, is_encoder_decoder, read_config
@@ -44,6 +46,26 @@ def check_can_generate(name: str, layout: HeadLayout) -> None:
             f"model.encoder '{name}' ({config.model_type}) is an encoder alone and cannot generate "
             f"the answers of {listed}; that needs an encoder-decoder ({', '.join(ENCODER_DECODERS)}"
             f"). Leave these tasks out of the mixture, or choose another model.encoder"
+        )
+
+
+def check_precision(run: Run) -> None:
+    """Refuse half precision where it cannot be had.
+
+    Raises:
+        UsageError: fp16 without a CUDA device, or with the trainer deepspeed.
+    """
+    if run.precision != "fp16":
+        return
+    if not torch.cuda.is_available():
+        raise UsageError(
+            "precision: fp16 needs a CUDA device, and there is none here; set precision: bf16, or "
+            "fp32"
+        )
+    if run.trainer == "deepspeed":
+        raise UsageError(
+            "precision: fp16 runs with trainer: torch alone, since DeepSpeed's would round the "
+            "parameters too; set precision: bf16, or --trainer torch"
         )
 
 

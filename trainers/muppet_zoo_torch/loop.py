@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ from torch import Tensor
 
 from muppet_zoo.batches import Position, StepPlan
 from muppet_zoo.collate import MicroBatch, collate
-from muppet_zoo.console import ProgressDisplay, ProgressLine, note
+from muppet_zoo.console import ProgressDisplay, note
 from muppet_zoo.errors import TrainingError
-from muppet_zoo.file_tools import append_line, write_atomically
+from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.model_folder import MODEL_FOLDER
 from muppet_zoo.results import TaskReport, append_report, read_reports
 from muppet_zoo_torch.bad_losses import bad_examples, described
@@ -41,12 +40,18 @@ from muppet_zoo_torch.checkpoints import (
 )
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.evaluate import Scoring, evaluate_tasks, pad_id
-from muppet_zoo_torch.export import publish_model, writing
+from muppet_zoo_torch.export import publish_model
 from muppet_zoo_torch.optimizer import base_rates, learning_rate_factor
 from muppet_zoo_torch.plan import Plan
 from muppet_zoo_torch.r3f import noise_keys
+from muppet_zoo_torch.run_log import (
+    METRICS_FILE,
+    Progress,
+    RunLog,
+    open_log,
+    tokens_by_task,
+)
 
-METRICS_FILE = "metrics.jsonl"
 REPORTS_FILE = "reports.jsonl"
 
 
@@ -62,6 +67,7 @@ class _Tally:
 
     losses: Tensor  # (tasks,) sums of scaled per-example losses
     counts: Tensor  # (tasks,) examples
+    tokens: Tensor  # (tasks,) real tokens
     cells: Tensor  # (2,) real tokens; tokens with padding
     started: float
     steps: int = 0
@@ -74,6 +80,7 @@ class _Tally:
         index = torch.from_numpy(tasks).long().to(losses.device)
         self.losses.index_add_(0, index, losses.to(self.losses.dtype))
         self.counts.index_add_(0, index, torch.ones_like(losses, dtype=self.counts.dtype))
+        self.tokens += torch.from_numpy(tokens_by_task(batch, len(self.tokens)))
         self.cells += torch.tensor([batch.num_tokens, batch.input_ids.size], dtype=torch.float64)
 
 
@@ -97,13 +104,8 @@ def train(
         _forget_after(plan.out / REPORTS_FILE, record.step - 1)
     engine.model.scale_losses = plan.run.loss_scaling == "log_outcomes"
     engine.model.train()
-    if _scores_are_due(plan, record.step):
-        _score(engine, plan, record.step, display)
-    line = display.start(
-        "fine-tune" if plan.run.task else "pre-finetune", total=plan.num_steps, unit="steps"
-    )
-    _run_steps(engine, plan, record, line, display)
-    line.finish()
+    with open_log(engine, plan, display, trainer) as log:
+        _run_steps(engine, plan, record, log, display)
     publish_model(engine, plan, plan.num_steps, MODEL_FOLDER)
     if engine.rank == 0 and plan.run.checkpointing.keep_best:
         best = best_checkpoint(plan.out, _reports(plan))
@@ -139,10 +141,12 @@ def _run_steps(
     engine: Engine,
     plan: Plan,
     record: CheckpointRecord,
-    line: ProgressLine,
+    log: RunLog,
     display: ProgressDisplay,
 ) -> None:
     run = plan.run
+    if _scores_are_due(plan, record.step):
+        _score(engine, plan, record.step, display, log)
     tally = _new_tally(engine, plan)
     for step, step_plan in _steps(plan, record):
         taken = _train_step(engine, plan, step, step_plan, tally)
@@ -158,13 +162,13 @@ def _run_steps(
         last = record.step == plan.num_steps
         checkpoint = last or _due(record.step, run.checkpointing.every_steps)
         if checkpoint or _due(record.step, run.log_every_steps):
-            _log(engine, plan, record, tally, (display, line))
+            _log(engine, plan, record, tally, log)
             tally = _new_tally(engine, plan)
         paused = time.monotonic()
         if checkpoint:
             save_checkpoint(engine, plan, record)
         if _scores_are_due(plan, record.step):
-            _score(engine, plan, record.step, display)
+            _score(engine, plan, record.step, display, log)
         if checkpoint and engine.rank == 0:
             drop_checkpoints(plan.out, run.checkpointing, _reports(plan))
         tally.started += time.monotonic() - paused
@@ -255,56 +259,36 @@ def _new_tally(engine: Engine, plan: Plan) -> _Tally:
     return _Tally(
         losses=zeros,
         counts=zeros.clone(),
+        tokens=torch.zeros(len(plan.specs), dtype=torch.float64),
         cells=torch.zeros(2, dtype=torch.float64),
         started=time.monotonic(),
     )
 
 
-def _log(
-    engine: Engine,
-    plan: Plan,
-    record: CheckpointRecord,
-    tally: _Tally,
-    screen: tuple[ProgressDisplay, ProgressLine],
-) -> None:
-    sums = engine.sum(torch.cat([tally.losses.double(), tally.counts.double()]).cpu())
-    tokens, cells = engine.sum(tally.cells).tolist()
-    losses, counts = sums.chunk(2)
+def _log(engine: Engine, plan: Plan, record: CheckpointRecord, tally: _Tally, log: RunLog) -> None:
+    """Sum the tally over processes, and let the first write a line."""
+    own = [tally.losses.double().cpu(), tally.counts.double().cpu(), tally.tokens, tally.cells]
+    sums = torch.split(engine.sum(torch.cat(own)), [len(part) for part in own])
     if engine.rank != 0:
         return
-    seconds = time.monotonic() - tally.started
-    entry: dict[str, Any] = {
-        "step": record.step,
-        "loss": float(losses.sum() / counts.sum()) if counts.sum() else None,
-        "task_losses": {
-            spec.name: float(loss / count)
-            for spec, loss, count in zip(plan.specs, losses, counts, strict=True)
-            if count
-        },
-        "task_examples": {
-            spec.name: int(count) for spec, count in zip(plan.specs, counts, strict=True) if count
-        },
-        "learning_rate": plan.run.optimizer.learning_rate
-        * learning_rate_factor(record.step - 1, plan.num_steps, plan.run.schedule),
-        "gradient_norm": tally.gradient_norm,
-        "skipped_steps": tally.skipped,
-        "num_tokens": int(tokens),
-        "padding_share": 1 - tokens / cells if cells else 0.0,
-        "tokens_per_s": tokens / seconds,
-        "seconds": seconds,
-    }
-    with writing(plan.out / METRICS_FILE):
-        append_line(plan.out / METRICS_FILE, json.dumps(entry).encode())
-    display, line = screen
-    loss = "every step skipped" if entry["loss"] is None else f"loss {entry['loss']:.3f}"
-    display.show("scaled loss by task", entry["task_losses"])
-    line.update(
-        record.step,
-        text=f"{loss}, {entry['tokens_per_s']:,.0f} tokens/s, {entry['padding_share']:.1%} padding",
+    losses, counts, tokens, cells = (part.tolist() for part in sums)
+    factor = learning_rate_factor(record.step - 1, plan.num_steps, plan.run.schedule)
+    log.line(
+        Progress(
+            step=record.step,
+            losses=losses,
+            counts=counts,
+            tokens=tokens,
+            num_cells=cells[1],
+            learning_rate=plan.run.optimizer.learning_rate * factor,
+            gradient_norm=tally.gradient_norm,
+            skipped_steps=tally.skipped,
+            seconds=time.monotonic() - tally.started,
+        )
     )
 
 
-def _score(engine: Engine, plan: Plan, step: int, display: ProgressDisplay) -> None:
+def _score(engine: Engine, plan: Plan, step: int, display: ProgressDisplay, log: RunLog) -> None:
     """Score every task, write the reports, and put the model back into training."""
     scoring = Scoring(
         split=plan.run.evaluation.split,
@@ -320,6 +304,7 @@ def _score(engine: Engine, plan: Plan, step: int, display: ProgressDisplay) -> N
     if engine.rank == 0:
         for report in reports:
             append_report(plan.out / REPORTS_FILE, report)
+        log.scores(step, reports)
 
 
 def _forget_after(path: Path, step: int) -> None:

@@ -18,7 +18,8 @@ from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit, open_task, verify
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import TrainRequest
-from muppet_zoo_torch.checks import check_can_generate
+from muppet_zoo_torch.checks import check_can_generate, check_precision
+from muppet_zoo_torch.trackers import check_trackers
 
 # Counting the steps of so many takes tens of seconds.
 _MANY_EXAMPLES = 50_000_000
@@ -61,6 +62,8 @@ def make_plan(request: TrainRequest) -> Plan:
         NotTrainableError: a task's answers are generated and the encoder has no decoder.
     """
     run = request.run
+    check_precision(run)
+    check_trackers(run)
     layout = lay_out(request.tasks)
     check_can_generate(run.model.encoder, layout)
     train = open_splits(run.data, request.tasks, "train")
@@ -80,6 +83,10 @@ def make_plan(request: TrainRequest) -> Plan:
         if stop > _MANY_EXAMPLES:
             note(f"counting the steps of {stop:,} examples; schedule.steps needs no counting")
         num_steps = batcher.num_steps(epochs)
+    if (run.schedule.warmup_steps or 0) > num_steps:
+        raise UsageError(
+            f"schedule.warmup_steps: {run.schedule.warmup_steps}, but the run has {num_steps} steps"
+        )
     _check_evaluation_split(run.evaluation.split, request.tasks)
     if run.checkpointing.keep_best and run.evaluation.every_steps is None:
         raise UsageError(
