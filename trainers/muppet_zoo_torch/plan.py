@@ -58,6 +58,7 @@ def make_plan(request: TrainRequest) -> Plan:
     Raises:
         ShardError: a train split is not built, or was built from another spec or tokenizer.
         UnknownNameError: no task has the split to evaluate on.
+        UsageError: settings that do not go together.
         NotTrainableError: a task's answers are generated and the encoder has no decoder.
     """
     run = request.run
@@ -87,6 +88,11 @@ def make_plan(request: TrainRequest) -> Plan:
             f"schedule.warmup_steps: {run.schedule.warmup_steps}, but the run has {num_steps} steps"
         )
     _check_evaluation_split(run.evaluation.split, request.tasks)
+    if run.checkpointing.keep_best and run.evaluation.every_steps is None:
+        raise UsageError(
+            "checkpointing.keep_best needs scores of several checkpoints; set "
+            "evaluation.every_steps, best to checkpointing.every_steps"
+        )
     scored = [s for s in request.tasks if has_split(run.data, s.name, run.evaluation.split)]
     evaluation = open_splits(run.data, scored, run.evaluation.split)
     check_one_tokenizer([*train, *evaluation])
