@@ -117,10 +117,13 @@ def read_results(path: Path) -> list[CellResult]:
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write a whole file of predictions; the folder is made."""
+    """Write a whole file of predictions; the folder is made. ReportError when it cannot be."""
     lines = [json.dumps(vars(each), ensure_ascii=False, allow_nan=False) for each in predictions]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, "".join(line + "\n" for line in lines).encode())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, "".join(line + "\n" for line in lines).encode())
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def read_predictions(path: Path) -> list[Prediction]:

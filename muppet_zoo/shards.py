@@ -166,6 +166,11 @@ class BuiltSplit:
         return self.manifest.head
 
     @property
+    def fingerprint(self) -> str:
+        """Names what is in it."""
+        return self.manifest.fingerprint
+
+    @property
     def num_examples(self) -> int:
         """Number of examples; fewer than records where contexts are cut into windows."""
         return self.manifest.num_examples

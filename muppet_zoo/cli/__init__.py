@@ -22,6 +22,7 @@ _COMMANDS = {
     "lock": ("lock", "Record the commits and files on the hub that tasks are built from."),
     "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),
     "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
+    "finetune": ("finetune", "Fine-tune encoders on targets: seeds, few shots, a grid; resumes."),
     "eval": ("evaluate", "Score a trained model on built tasks."),
 }
 

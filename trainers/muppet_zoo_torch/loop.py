@@ -25,7 +25,7 @@ from torch import Tensor
 from muppet_zoo.batches import Position, StepPlan
 from muppet_zoo.collate import collate
 from muppet_zoo.console import ProgressDisplay, ProgressLine, note
-from muppet_zoo.errors import CheckpointError, TrainingError
+from muppet_zoo.errors import CheckpointError, DivergedError, TrainingError
 from muppet_zoo.file_tools import append_line, write_atomically
 from muppet_zoo.model_folder import MODEL_FOLDER
 from muppet_zoo.results import TaskReport, append_report, read_reports
@@ -151,7 +151,8 @@ def _run_steps(
 def _scores_are_due(plan: Plan, step: int) -> bool:
     if step == 0:
         return plan.run.evaluation.at_start
-    return step == plan.num_steps or _due(step, plan.run.evaluation.every_steps)
+    is_last = step == plan.num_steps and plan.run.evaluation.at_end
+    return is_last or _due(step, plan.run.evaluation.every_steps)
 
 
 def _due(step: int, every: int | None) -> bool:
@@ -193,7 +194,7 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
     tally.steps += 1
     if not math.isfinite(tally.gradient_norm):
         names = sorted({plan.specs[t].name for m in step_plan.micro_batches for t in m.tasks})
-        raise TrainingError(
+        raise DivergedError(
             f"step {step + 1}: the gradient is not finite ({tally.gradient_norm}); tasks in the "
             f"step: {', '.join(names)}. Going on would end here again: start another run with a "
             f"lower optimizer.learning_rate or with optimizer.gradient_clipping, from the encoder "

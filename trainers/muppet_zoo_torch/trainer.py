@@ -27,6 +27,7 @@ from muppet_zoo_torch.loop import final_reports, train
 from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.plan import Plan, make_plan
 from muppet_zoo_torch.pretrained import is_encoder_decoder, load_encoder, read_tokenizer
+from muppet_zoo_torch.reuse import reuse_heads
 
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
@@ -99,6 +100,8 @@ def make_model(plan: Plan) -> MultiTaskModel:
         dropout=settings.dropout,
         head_dense=settings.head_dense,
     )
+    if settings.heads == "reuse":
+        reuse_heads(model, settings.encoder, plan.specs)
     adapt(
         encoder,
         freeze=settings.freeze,
