@@ -7,8 +7,9 @@ here, by name, and nothing is left random that should have been read.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -156,14 +157,19 @@ def _unreadable(name: str, error: Exception) -> UsageError:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No bars and load reports of the library; the loop has a display of its own."""
+    """No bars and load reports of the library; the loop has a display of its own.
+
+    Nothing on stdout either, where results go: the library imports DeepSpeed where it is installed,
+    and that logs there.
+    """
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         logging.set_verbosity(verbosity)
         logging.enable_progress_bar()
