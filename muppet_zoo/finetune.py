@@ -36,7 +36,7 @@ from muppet_zoo.finetune_cells import (
     CellRecord,
     Study,
     differences,
-    drop_model,
+    drop_models,
     identity_of,
     read_record,
     score_cell,
@@ -44,7 +44,7 @@ from muppet_zoo.finetune_cells import (
 )
 from muppet_zoo.finetune_plan import Cell, FinetunePlan, Group
 from muppet_zoo.metrics import METRICS
-from muppet_zoo.model_folder import MODEL_FOLDER, WEIGHTS_FILE
+from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER, WEIGHTS_FILE
 from muppet_zoo.provenance import weights_digest
 from muppet_zoo.shards import open_task
 from muppet_zoo.trainer_api import load_trainer
@@ -237,7 +237,7 @@ def _finish_group(work: _Progress, group: Group) -> None:
                 _score(work, cell)
         cells = [cell for cell in cells if cell.point != point or work.is_done(cell)]
     for cell in cells:
-        drop_model(work.study, cell)
+        drop_models(work.study, cell, CHECKPOINTS_FOLDER, MODEL_FOLDER)
 
 
 def _chosen_point(work: _Progress, group: Group) -> int | None:

@@ -130,8 +130,7 @@ def train_cell(study: Study, cell: Cell) -> CellRecord:
         seconds=time.monotonic() - start,
     )
     write_atomically(folder / RECORD_FILE, json.dumps(asdict(record), indent=1).encode())
-    if not study.plan.keep_models:
-        shutil.rmtree(folder / CHECKPOINTS_FOLDER, ignore_errors=True)
+    drop_models(study, cell, CHECKPOINTS_FOLDER)
     return record
 
 
@@ -176,7 +175,8 @@ def score_cell(study: Study, cell: Cell, record: CellRecord) -> CellResult:
     )
 
 
-def drop_model(study: Study, cell: Cell) -> None:
-    """Delete a cell's model, unless the plan keeps models."""
+def drop_models(study: Study, cell: Cell, *names: str) -> None:
+    """Delete a cell's folders of these names, which hold models, unless the plan keeps models."""
     if not study.plan.keep_models:
-        shutil.rmtree(study.folder(cell) / MODEL_FOLDER, ignore_errors=True)
+        for name in names:
+            shutil.rmtree(study.folder(cell) / name, ignore_errors=True)

@@ -16,7 +16,7 @@ COMMANDS = (
     *("--help", "--version", "list", "list --json", "show squad", "validate"),
     *("list --help", "show --help", "validate --help", "build --help", "train --help"),
     *("citations cola", "citations --help"),
-    "lock --help",
+    *("lock --help", "finetune --help"),
 )
 
 _RUN = """
@@ -74,7 +74,7 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
     "module",
     [
         *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
-        *("trainer_api", "run"),
+        *("trainer_api", "run", "samples", "cell_results", "finetune_plan", "finetune"),
     ],
 )
 def test_a_module_of_the_data_package_loads_no_framework(module: str) -> None:

@@ -43,10 +43,14 @@ def at(run: Run, key: str) -> Any:
 
 
 def schema_defaults(schema: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every leaf of the run schema that states a default, by its dotted key."""
+    """Every leaf of the run schema that states a default, by its dotted key.
+
+    Groups that are off when absent (`r3f`, `sample`) have none to fill in.
+    """
     found = {}
     for key, inner in schema["properties"].items():
-        if "properties" in inner and inner.get("default", {}) is not None:
+        is_always_there = inner.get("default") is not None or key in schema.get("required", ())
+        if "properties" in inner and is_always_there:
             found |= schema_defaults(inner, f"{prefix}{key}.")
         elif "default" in inner:
             found[prefix + key] = inner["default"]
