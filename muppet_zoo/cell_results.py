@@ -6,7 +6,8 @@
 Means and tests are made elsewhere and later, from these files alone, so they hold everything that
 a comparison needs: which rows were answered, what they were trained on, and by what software.
 A line is written by one call and flushed; a last line that a crash cut is passed over and mended,
-anything else that is malformed is named by file and line, as for reports (`results.py`).
+anything else that is malformed is named by file and line, as for reports (`results.py`). Unknown
+fields are passed over, since results outlive the version that wrote them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class CellResult:
     commit: of the checkout that muppet-zoo ran from, None for an installed one.
     seconds: training and scoring of this cell.
     predictions: path of the predictions, relative to the file of the results.
+    overlap: rows it was trained on whose inputs are those of scored rows; None where not compared.
 
     Raises ReportError for fields that a reader would later reject.
     """
@@ -62,6 +64,7 @@ class CellResult:
     commit: str | None
     seconds: float
     predictions: str
+    overlap: int | None = None
 
     def __post_init__(self) -> None:
         if problem := _problem(self):
@@ -179,14 +182,13 @@ def _parse(line: bytes) -> CellResult:
     record = _json_object(line)
     if record is None:
         raise ReportError("this is no JSON object")
-    known = [field.name for field in fields(CellResult)]
-    for name in record:
-        if name not in known:
-            raise ReportError(f"unknown field '{name}'{suggest(name, known)}")
-    for name in known:
-        if name not in record:
-            raise ReportError(f"the field '{name}' is missing")
-    return CellResult(**record)
+    known = {}
+    for each in fields(CellResult):
+        if each.name in record:
+            known[each.name] = record[each.name]
+        elif each.default is MISSING:
+            raise ReportError(f"the field '{each.name}' is missing")
+    return CellResult(**known)
 
 
 def _is_result(line: bytes) -> bool:
@@ -212,6 +214,8 @@ def _problem(result: CellResult) -> str | None:
             return f"'{name}' is {getattr(result, name)!r}; allowed: a whole number from 0"
     if result.shots != ALL and not (_is_count(result.shots) and result.shots):
         return f"'shots' is {result.shots!r}; allowed: a whole number from 1, or '{ALL}'"
+    if result.overlap is not None and not _is_count(result.overlap):
+        return f"'overlap' is {result.overlap!r}; allowed: a whole number from 0, or null"
     if not isinstance(result.commit, str | None):
         return f"'commit' is {result.commit!r}; allowed: a text or null"
     for name in ("settings", "scores", "versions"):

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from muppet_zoo.errors import Finding, MuppetZooError, SpecError
 
@@ -161,6 +162,58 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def print_fields(fields: Iterable[tuple[str, str, str]], *, indent: str = "") -> None:
+    """Lines of (name, text, remark): texts are wrapped beside their names on a terminal.
+
+    A pipe or a file gets each on one line.
+    """
+    listed = list(fields)
+    width = max((len(name) for name, _, _ in listed), default=0)
+    terminal = _terminal()
+    for name, text, remark in listed:
+        whole = " ".join(text.split()) + (f"  ({remark})" if remark else "")
+        start = f"{indent}{name:{width}}  "
+        if terminal is None:
+            print(f"{start}{whole}".rstrip())
+            continue
+        if terminal.width < len(start) + NARROWEST_CUT:  # beside the name there is no room
+            start = f"{indent}{name}: "
+        rest = " " * min(len(start), terminal.width // 4)
+        lines = textwrap.wrap(whole, terminal.width, initial_indent=start, subsequent_indent=rest)
+        print("\n".join(lines) or start.rstrip())
+
+
+Answer = TypeVar("Answer")
+
+
+def ask(question: str, check: Callable[[str], Answer], *, default: str | None = None) -> Answer:
+    """Ask until `check` takes the answer; the message of its MuppetZooError is shown before.
+
+    Ctrl-C and the end of input raise click.Abort.
+    """
+    import click
+
+    def checked(text: str) -> Answer:
+        try:
+            return check(text)
+        except SpecError as error:
+            raise click.UsageError("; ".join(found.message for found in error.findings)) from None
+        except MuppetZooError as error:
+            raise click.UsageError(str(error)) from None
+
+    answer: Answer = click.prompt(
+        question, default=default, show_default=bool(default), value_proc=checked
+    )
+    return answer
+
+
+def confirm(question: str) -> bool:
+    """Yes or no; Enter is yes."""
+    import click
+
+    return click.confirm(question, default=True)
+
+
 def print_findings(findings: Sequence[Finding]) -> None:
     """One line per finding on stdout, in the form editors and CI systems understand."""
     for finding in findings:
@@ -190,8 +243,13 @@ def print_error(error: MuppetZooError) -> None:
 class ProgressLine(Protocol):
     """One piece of long work that tells how far it is."""
 
-    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
-        """`done` of `total` units; `text` is shown behind the bar."""
+    def update(
+        self, done: float, *, total: float | None = None, text: str = "", details: str = ""
+    ) -> None:
+        """`done` of `total` units; `text` is shown behind the bar, `details` in plain logs alone.
+
+        Those are what `ProgressDisplay.show` shows on a terminal.
+        """
         ...
 
     def finish(self, text: str = "") -> None:
@@ -206,8 +264,8 @@ class ProgressDisplay(Protocol):
         """A new line."""
         ...
 
-    def show(self, title: str, values: Mapping[str, float]) -> None:
-        """Named numbers below the lines, such as each task's loss; nothing in a plain log."""
+    def show(self, sections: Mapping[str, Mapping[str, str]]) -> None:
+        """Named values under titles, below the lines: losses, shares. Nothing in a plain log."""
         ...
 
 
@@ -265,13 +323,16 @@ class _RichDisplay:
     def __init__(self, bars: Any, live: Any) -> None:
         self._bars, self._live = bars, live
 
-    def show(self, title: str, values: Mapping[str, float]) -> None:
+    def show(self, sections: Mapping[str, Mapping[str, str]]) -> None:
         from rich.columns import Columns
         from rich.console import Group
         from rich.text import Text
 
-        cells = [Text.assemble((f"{value:6.3f} ", "bold"), name) for name, value in values.items()]
-        self._live.update(Group(self._bars, Text(title, style="dim"), Columns(cells)))
+        parts: list[Any] = [self._bars]
+        for title, values in sections.items():
+            cells = [Text.assemble((f"{value:>6} ", "bold"), k) for k, value in values.items()]
+            parts += [Text(title, style="dim"), Columns(cells)]
+        self._live.update(Group(*parts), refresh=True)
 
     def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
         return _RichLine(self._bars, name, total, unit)
@@ -280,9 +341,15 @@ class _RichDisplay:
 class _RichLine:
     def __init__(self, bars: Any, name: str, total: float | None, unit: str) -> None:
         self._bars, self._unit, self._start = bars, unit, time.monotonic()
+        self._total = total
         self._id = bars.add_task(name, total=total, text="")
 
-    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
+    def update(
+        self, done: float, *, total: float | None = None, text: str = "", details: str = ""
+    ) -> None:
+        self._total = total if total is not None else self._total
+        if details and self._total:
+            text = f"{done:,.0f} of {self._total:,.0f} {self._unit}"
         text = text or _rate(done, self._unit, time.monotonic() - self._start)
         extra = {} if total is None else {"total": total}
         self._bars.update(self._id, completed=done, text=text, **extra)
@@ -297,7 +364,7 @@ class _PlainDisplay:
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
 
-    def show(self, title: str, values: Mapping[str, float]) -> None:
+    def show(self, sections: Mapping[str, Mapping[str, str]]) -> None:
         pass  # a line per task would bury the log; metrics.jsonl has every value
 
     def start(self, name: str, *, total: float | None = None, unit: str = "rows") -> ProgressLine:
@@ -309,7 +376,9 @@ class _PlainLine:
         self._name, self._total, self._unit, self._quiet = name, total, unit, quiet
         self._start = self._printed = time.monotonic()
 
-    def update(self, done: float, *, total: float | None = None, text: str = "") -> None:
+    def update(
+        self, done: float, *, total: float | None = None, text: str = "", details: str = ""
+    ) -> None:
         self._total = total if total is not None else self._total
         now = time.monotonic()
         if self._quiet or now - self._printed < PLAIN_LINE_EVERY_S:
@@ -320,7 +389,7 @@ class _PlainLine:
         if self._total:
             share = f" of {self._total:,.0f} ({done / self._total:.0%})"
             left = f", {_duration(elapsed / done * (self._total - done))} left" if done else ""
-        text = text or _rate(done, self._unit, elapsed)
+        text = text or details or _rate(done, self._unit, elapsed)
         note(f"{self._name}: {done:,.0f}{share} {self._unit}, {text}{left}")
 
     def finish(self, text: str = "") -> None:

@@ -153,21 +153,28 @@ class ExampleEncoder:
                 examples += examples_of(self._spec, number, row, labelled=labelled)
             except RowProblem as problem:
                 bad_rows.append((number, str(problem)))
-        encodings = self._tokenize([example.segments for example in examples])
-        records: Sequence[Example] = examples
-        if isinstance(self._spec.head, Span):
-            records, encodings = self._windows(self._spec.head, examples, encodings, every_window)
         labels = Counter(
             key
             for example in examples
             if example.target is not None
             for key in self._spec.head.histogram_keys(example.target)
         )
+        chunk = self.encode_examples(examples, every_window=every_window)
+        return replace(chunk, labels=labels, bad_rows=tuple(bad_rows))
+
+    def encode_examples(
+        self, examples: Sequence[Example], *, every_window: bool = True
+    ) -> EncodedChunk:
+        """Encode examples that were made already; labels are not counted."""
+        encodings = self._tokenize([example.segments for example in examples])
+        records = examples
+        if isinstance(self._spec.head, Span):
+            records, encodings = self._windows(self._spec.head, examples, encodings, every_window)
         return EncodedChunk(
             **self._columns(records, encodings),
-            labels=labels,
+            labels=Counter(),
             num_examples=len(examples),
-            bad_rows=tuple(bad_rows),
+            bad_rows=(),
         )
 
     def _limit_tokens(self) -> None:

@@ -172,6 +172,7 @@ def score_cell(study: Study, cell: Cell, record: CellRecord) -> CellResult:
         commit=commit(),
         seconds=round(record.seconds + time.monotonic() - start, 3),
         predictions=predictions.as_posix(),
+        overlap=report.overlap,
     )
 
 

@@ -20,7 +20,7 @@ BUILDER_VERSION = 3
 """Raise it with any change after which equal specs and rows give other shards; a test on fixed
 rows fails when that was forgotten."""
 
-_NAMES = {"builder": "builder version"}
+_NAMES = {"builder": "builder version", "overlap": "overlap policy or evaluation rows"}
 
 
 def components_of(
@@ -41,6 +41,11 @@ def spec_digest(spec: TaskSpec, role: str) -> str:
     return _sha256(_spec_parts(spec, role))
 
 
+def inputs_digest(spec: str, source: str) -> str:
+    """Hex SHA-256 of a split's inputs, from its components `spec` and `source`."""
+    return _sha256({"spec": spec, "source": source})
+
+
 def fingerprint_of(role: str, components: dict[str, str]) -> str:
     """Hex SHA-256 of a role and its components."""
     return _sha256({"role": role, **components})
@@ -48,7 +53,8 @@ def fingerprint_of(role: str, components: dict[str, str]) -> str:
 
 def what_changed(built: Manifest, components: dict[str, str]) -> str:
     """Why `built` is not what `components` ask for, in words."""
-    changed = [name for name in components if built.components.get(name) != components[name]]
+    names = dict.fromkeys([*components, *built.components])
+    changed = [name for name in names if built.components.get(name) != components.get(name)]
     reasons = []
     for name in changed:
         if name == "options":

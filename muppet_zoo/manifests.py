@@ -24,7 +24,7 @@ from typing import Any, Self
 from muppet_zoo.errors import ShardError
 
 MANIFEST_NAME = "manifest.json"
-MAX_LISTED_BAD_ROWS = 1000
+MAX_LISTED_ROWS = 1000
 SHARD_NAME = re.compile(r"[0-9a-f]{16}-[0-9]{5}\.arrow")
 
 
@@ -34,6 +34,20 @@ class BadRow:
 
     row: int
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverlappingRow:
+    """A training row whose inputs are those of an evaluation row.
+
+    kind: one of `overlap.index.KINDS`. found: the task and role it was found in; found_row: the
+    first row there. Of several splits it is the one with the strongest kind.
+    """
+
+    row: int
+    kind: str
+    found: str
+    found_row: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +82,10 @@ class Statistics:
     bad_rows: the first 1000; num_bad_rows is exact.
     length_histogram: tokens of a record's longest sequence -> records.
     label_histogram: label name (or rounded number) -> how often it occurs.
+    num_overlapping_rows: training rows that overlap with evaluation rows, counted where the
+        components say what was compared. With the policy drop they are in no shard.
+    overlapping_rows: the first 1000.
+    overlap_histogram: evaluation task, role and kind -> rows found there.
     """
 
     num_source_rows: int = 0
@@ -81,23 +99,28 @@ class Statistics:
     bad_rows: tuple[BadRow, ...] = ()
     length_histogram: dict[int, int] = dataclasses.field(default_factory=dict)
     label_histogram: dict[str, int] = dataclasses.field(default_factory=dict)
+    num_overlapping_rows: int = 0
+    overlapping_rows: tuple[OverlappingRow, ...] = ()
+    overlap_histogram: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def merged(cls, parts: Iterable[Statistics]) -> Statistics:
-        """The statistics of all parts together; bad rows in the parts' order."""
+        """The statistics of all parts together; listed rows in the parts' order."""
         total: dict[str, Any] = {
             field.name: field.default for field in dataclasses.fields(Statistics)
         }
-        total |= {"length_histogram": {}, "label_histogram": {}}
+        histograms = [name for name in total if name.endswith("_histogram")]
+        total |= {name: {} for name in histograms}
         for part in parts:
             for name in total:
-                if name.endswith("_histogram"):
+                if name in histograms:
                     for key, count in getattr(part, name).items():
                         total[name][key] = total[name].get(key, 0) + count
                 else:
                     total[name] += getattr(part, name)
-        total["bad_rows"] = total["bad_rows"][:MAX_LISTED_BAD_ROWS]
-        for name in ("length_histogram", "label_histogram"):
+        for name in ("bad_rows", "overlapping_rows"):
+            total[name] = total[name][:MAX_LISTED_ROWS]
+        for name in histograms:
             total[name] = dict(sorted(total[name].items()))
         return Statistics(**total)
 
@@ -137,7 +160,8 @@ class Manifest(_Record, Statistics):
     """One built split of one task; `split` is the role it plays, such as `train`.
 
     fingerprint: sha256 over `components`, which say what the shards were made from: the digests of
-    spec, source and tokenizer, the builder's version, and the options as JSON text.
+    spec, source and tokenizer, the builder's version, and the options as JSON text; `overlap`, also
+    JSON, says which evaluation rows the training rows were compared with, where they were.
     """
 
     task: str
@@ -207,12 +231,15 @@ def decode(hint: Any, value: Any, where: str = "") -> Any:
 def _decode_record(hint: Any, value: Any, where: str) -> Any:
     data = _expect(dict, value, where)
     hints = typing.get_type_hints(hint)
-    names = {field.name for field in dataclasses.fields(hint)}
-    if data.keys() != names:
-        odd = ", ".join(sorted(data.keys() ^ names))
+    fields = dataclasses.fields(hint)
+    names = {field.name for field in fields}
+    # What may be None may also be missing: files stay readable when such a field is added.
+    optional = {field.name for field in fields if field.default is None}
+    if data.keys() | optional != names:
+        odd = ", ".join(sorted((data.keys() | optional) ^ names))
         raise ValueError(f"{where or 'the file'}: missing or unknown: {odd}")
     prefix = f"{where}." if where else ""
-    return hint(**{name: decode(hints[name], data[name], prefix + name) for name in names})
+    return hint(**{name: decode(hints[name], data[name], prefix + name) for name in data})
 
 
 def _decode_key(hint: Any, key: str, where: str) -> Any:

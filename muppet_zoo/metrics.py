@@ -116,13 +116,13 @@ def score_all(
     return {name: score(name, predictions, references, num_labels=num_labels) for name in names}
 
 
-def load_library(module: str) -> Any:
-    """Import a module of the extra `train`, or say how to install it."""
+def load_library(module: str, *, extra: str = "train") -> Any:
+    """Import a module of an extra, or say how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         missing = (error.name or module).partition(".")[0]
-        raise MissingExtraError(missing, "train") from error
+        raise MissingExtraError(missing, extra) from error
 
 
 def _index(value: Any, *, what: str, row: int, num_labels: int) -> int:

@@ -45,8 +45,27 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """What the build does with training rows that overlap with evaluation rows.
+
+    policy:   warn, drop or fail.
+    against:  mixtures or tasks whose evaluation rows are protected.
+    splits:   their roles.
+    level:    the weakest kind of overlap that counts, one of `overlap.index.KINDS`.
+    """
+
+    policy: str
+    against: tuple[str, ...]
+    splits: tuple[str, ...] = ("validation", "test")
+    level: str = "near"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """Tasks by name, their rates, and what their licences must permit (`licenses.POLICIES`)."""
+    """Tasks by name, their rates, what licences must permit, and which rows must not be there.
+
+    license_policy is one of `licenses.POLICIES`; overlap is None where no rows are compared.
+    """
 
     name: str
     description: str
@@ -54,6 +73,7 @@ class Mixture:
     rates: Rates
     path: Path
     license_policy: str = "any"
+    overlap: Overlap | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +152,7 @@ class _Resolver:
         nested, whole = self._nested_members(file, own)
         members = {**nested, **own}
         self.findings += _take_out(members, own, file) if whole else []
+        self.findings += self._overlap_findings(file)
         data = file.document.data
         rates = dict(data.get("rates", {"scheme": "natural"}))
         if whole and len(self.findings) == problems_before:
@@ -149,7 +170,28 @@ class _Resolver:
             rates=Rates(**rates, members=() if plain else tuple(members.values())),
             path=file.path,
             license_policy=data.get("license_policy", "any"),
+            overlap=self._overlap(file),
         )
+
+    def _overlap(self, file: MixtureFile) -> Overlap | None:
+        data = file.document.data.get("overlap")
+        if data is None:
+            return None
+        known = {*self.files, *self._tasks}
+        against = tuple(_find(name, file, known) or name for name in data["against"])
+        return Overlap(
+            policy=data["policy"],
+            against=against,
+            splits=tuple(data.get("splits", Overlap.splits)),
+            level=data.get("level", Overlap.level),
+        )
+
+    def _overlap_findings(self, file: MixtureFile) -> Iterator[Finding]:
+        known = {*self.files, *self._tasks, *self._broken}
+        for i, name in enumerate(file.document.data.get("overlap", {}).get("against", [])):
+            if _find(name, file, known) is None:
+                message = f"no mixture or task is named '{name}'{suggest(name, known)}"
+                yield file.document.finding(("overlap", "against", i), message)
 
     def _own_members(self, file: MixtureFile) -> Iterator[Member]:
         for i, raw in enumerate(file.document.data.get("tasks", [])):

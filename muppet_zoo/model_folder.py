@@ -22,6 +22,7 @@ from muppet_zoo.errors import CheckpointError, UnknownNameError
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.heads import HEADS
 from muppet_zoo.manifests import decode
+from muppet_zoo.overlap.record import ComparedSplit
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.targets import SENTENCE, TOKEN, VOCABULARY
 
@@ -117,11 +118,15 @@ class _Description:
     freeze: Freeze
     step: int
     seed: int
+    overlap: dict[str, ComparedSplit] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolder(_Description):
-    """What heads.json says, and where it lies."""
+    """What heads.json says, and where it lies.
+
+    overlap: the evaluation splits that the training rows were compared with; see `overlap.record`.
+    """
 
     path: Path
 

@@ -39,7 +39,8 @@ class TaskReport:
 
     `headline` is the key in `scores` that picks the best checkpoint; `fingerprint` names the
     built data. `step`, `seed`, `checkpoint` and `fingerprint` are None where there is none, as
-    for published numbers. Raises ReportError for fields that a reader would later reject.
+    for published numbers. `overlap` counts the training rows whose inputs are those of scored rows;
+    None where that was not checked. Raises ReportError for fields that a reader would later reject.
     """
 
     task: str
@@ -51,6 +52,7 @@ class TaskReport:
     seed: int | None = None
     checkpoint: str | None = None
     fingerprint: str | None = None
+    overlap: int | None = None
 
     def __post_init__(self) -> None:
         problem = _problem(self)
@@ -144,11 +146,22 @@ def report_rows(reports: Sequence[TaskReport]) -> list[dict[str, str | int | flo
             "metric": metric,
             "score": report.scores[metric],
             "num_examples": report.num_examples,
+            "overlap": report.overlap,
             "step": report.step,
             "seed": report.seed,
         }
         for report in reports
         for metric in dict.fromkeys([report.headline, *report.scores])
+    ]
+
+
+def overlap_note(reports: Sequence[TaskReport]) -> list[str]:
+    """What the column `overlap` of `report_rows` means, as lines to print below the table."""
+    if all(report.overlap is None for report in reports):
+        return ["overlap -: training rows were not compared with these rows"]
+    return [
+        "overlap: training rows with the inputs of scored rows, at the level of the mixture's "
+        "policy; -: not checked"
     ]
 
 
@@ -232,9 +245,9 @@ def _problem(report: TaskReport) -> str | None:
             continue
         if not isinstance(value, str) or not value:
             return f"'{name}' is {value!r}; allowed: a text"
-    for name in ("num_examples", "step", "seed"):
+    for name in ("num_examples", "step", "seed", "overlap"):
         value = getattr(report, name)
-        if name in ("step", "seed") and value is None:
+        if name != "num_examples" and value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             return f"'{name}' is {value!r}; allowed: a whole number from 0"

@@ -68,12 +68,46 @@ def read_rows(
     return reader(path, columns, start, meter or Meter())
 
 
+def read_json_lines(stream: BinaryIO, name: str) -> NumberedRows:
+    """Rows of a stream that has no name of its own, such as standard input, as they come.
+
+    Raises:
+        SourceError: `name:line: …` for anything that is not plainly a row.
+    """
+    path = Path(name)
+    return _json_rows(path, _decoded(path, _bounded(path, stream)), 0)
+
+
+def column_names(path: Path) -> tuple[str, ...] | None:
+    """The columns that a table names in its header or schema; None for JSON lines, which has none.
+
+    Raises:
+        SourceError: the file cannot be read, or names a column twice.
+    """
+    kind = kind_of(path)
+    if kind == "jsonl":
+        return None
+    if kind == "parquet":
+        names = _parquet_names(path)
+    else:
+        lines = (line for _, line in _lines(path, Meter()))
+        reader = _csv_reader(lines) if kind == "csv" else _tsv_reader(lines)
+        names = _header(path, _cells(path, reader))
+    if repeated := _first_repeated(names):
+        raise SourceError(f"{path}: the column '{repeated}' is there twice; rename one")
+    return tuple(names)
+
+
 # --- lines -----------------------------------------------------------------------------------
 
 
 def _lines(path: Path, meter: Meter) -> Iterator[tuple[int, str]]:
     """(line number from 1, decoded line with its end)."""
-    for number, line in _raw_lines(path, meter):
+    return _decoded(path, _raw_lines(path, meter))
+
+
+def _decoded(path: Path, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, str]]:
+    for number, line in lines:
         try:
             yield number, line.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -87,14 +121,7 @@ def _raw_lines(path: Path, meter: Meter) -> Iterator[tuple[int, bytes]]:
     try:
         size = max(path.stat().st_size, 1)
         with path.open("rb") as file, _unpacked(file, path) as stream:
-            number = 0
-            while line := stream.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(line) > MAX_LINE_BYTES:
-                    limit = MAX_LINE_BYTES >> 20
-                    raise SourceError(f"{path}:{number}: the line is longer than {limit} MiB")
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
+            for number, line in _bounded(path, stream):
                 if number % _METER_EVERY_LINES == 0:
                     meter.fraction = file.tell() / size
                 yield number, line
@@ -102,6 +129,16 @@ def _raw_lines(path: Path, meter: Meter) -> Iterator[tuple[int, bytes]]:
         raise SourceError(f"{path}: damaged gzip file: {error}; fetch it again") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _bounded(path: Path, stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            limit = MAX_LINE_BYTES >> 20
+            raise SourceError(f"{path}:{number}: the line is longer than {limit} MiB")
+        yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 
 def _unpacked(file: BinaryIO, path: Path) -> BinaryIO | gzip.GzipFile:
@@ -112,9 +149,13 @@ def _unpacked(file: BinaryIO, path: Path) -> BinaryIO | gzip.GzipFile:
 
 
 def _jsonl(path: Path, columns: Mapping[str, str], start: int, meter: Meter) -> NumberedRows:
+    return _json_rows(path, _lines(path, meter), start)
+
+
+def _json_rows(path: Path, lines: Iterator[tuple[int, str]], start: int) -> NumberedRows:
     decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
     row = 0
-    for number, line in _lines(path, meter):
+    for number, line in lines:
         text = line.strip(" \t\r\n")
         if not text:
             continue
@@ -162,23 +203,29 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _csv(path: Path, columns: Mapping[str, str], start: int, meter: Meter) -> NumberedRows:
-    # The module's own limit, 128 KiB a field, is global; lines are bounded here already.
-    csv.field_size_limit(MAX_LINE_BYTES)
     lines = (line for _, line in _lines(path, meter))
-    return _table(path, columns, start, csv.reader(lines, strict=True))
+    return _table(path, columns, start, _csv_reader(lines))
 
 
 def _tsv(path: Path, columns: Mapping[str, str], start: int, meter: Meter) -> NumberedRows:
-    csv.field_size_limit(MAX_LINE_BYTES)
     lines = (line for _, line in _lines(path, meter))
-    return _table(path, columns, start, csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+    return _table(path, columns, start, _tsv_reader(lines))
+
+
+def _csv_reader(lines: Iterator[str]) -> Any:
+    # The module's own limit, 128 KiB a field, is global; lines are bounded here already.
+    csv.field_size_limit(MAX_LINE_BYTES)
+    return csv.reader(lines, strict=True)
+
+
+def _tsv_reader(lines: Iterator[str]) -> Any:
+    csv.field_size_limit(MAX_LINE_BYTES)
+    return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _table(path: Path, columns: Mapping[str, str], start: int, reader: Any) -> NumberedRows:
     cells = _cells(path, reader)
-    header = next(cells, None)
-    if header is None:
-        raise SourceError(f"{path}: empty; the first line must name the columns")
+    header = _header(path, cells)
     readers = _cell_readers(path, header, columns)
     for row, fields in enumerate(cells):
         where = f"{path}:{reader.line_num}"
@@ -188,6 +235,13 @@ def _table(path: Path, columns: Mapping[str, str], start: int, reader: Any) -> N
             )
         if row >= start:
             yield row, {name: read(fields[at], where) for at, name, read in readers}
+
+
+def _header(path: Path, cells: Iterator[list[str]]) -> list[str]:
+    header = next(cells, None)
+    if header is None:
+        raise SourceError(f"{path}: empty; the first line must name the columns")
+    return header
 
 
 def _cells(path: Path, reader: Any) -> Iterator[list[str]]:
@@ -293,6 +347,18 @@ def _parquet(path: Path, columns: Mapping[str, str], start: int, meter: Meter) -
                 row += batch.num_rows
                 meter.fraction = row / total
     except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: not a readable Parquet file: {error}") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _parquet_names(path: Path) -> list[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_schema(path).names)
+    except pa.ArrowException as error:
         raise SourceError(f"{path}: not a readable Parquet file: {error}") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -62,12 +62,17 @@ class OptimizerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Length of the run, in steps or in epochs, and the learning rate's course."""
+    """Length of the run, in steps or in epochs, and the learning rate's course.
+
+    warmup: share of the steps; None where warmup_steps says how many. power: of polynomial decay.
+    """
 
     steps: int | None
     epochs: float | None
-    warmup: float
+    warmup: float | None
     decay: str
+    warmup_steps: int | None = None
+    power: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +136,7 @@ class Run:
     checkpointing: CheckpointSettings
     evaluation: EvaluationSettings
     log_every_steps: int
+    trackers: tuple[str, ...]
     deepspeed: DeepSpeedSettings
     raw: Mapping[str, Any]
 
@@ -194,8 +200,10 @@ def parse_run(data: Mapping[str, Any]) -> Run:
         schedule=Schedule(
             steps=schedule.get("steps"),
             epochs=schedule.get("epochs"),
-            warmup=schedule["warmup"],
+            warmup=schedule.get("warmup"),
             decay=schedule["decay"],
+            warmup_steps=schedule.get("warmup_steps"),
+            power=schedule["power"],
         ),
         r3f=R3F(**data["r3f"]) if data.get("r3f") is not None else None,
         loss_scaling=data["loss_scaling"],
@@ -209,6 +217,7 @@ def parse_run(data: Mapping[str, Any]) -> Run:
             max_examples=evaluation.get("max_examples"),
         ),
         log_every_steps=data["logging"]["every_steps"],
+        trackers=tuple(data["logging"]["trackers"]),
         deepspeed=DeepSpeedSettings(**data["deepspeed"]),
         raw=data,
     )
@@ -241,8 +250,11 @@ def with_defaults(
     """A run's plain data with every default that its schema states."""
     schema = load_schema("run") if schema is None else schema
     filled = dict(data)
+    # Of keys that exclude each other the one that is given leaves no room for the other's default.
+    exclusive = set(schema.get("not", {}).get("required", ()))
+    taken = exclusive if exclusive & filled.keys() else set()
     for key, inner in schema.get("properties", {}).items():
-        if key not in filled and "default" in inner:
+        if key not in filled and key not in taken and "default" in inner:
             filled[key] = inner["default"]
         if isinstance(filled.get(key), dict):
             filled[key] = with_defaults(filled[key], inner)
@@ -308,4 +320,7 @@ def _set(data: dict[str, Any], keys: Sequence[str], text: str) -> None:
     if keys[0] == "schedule" and keys[-1] in ("steps", "epochs"):
         inner.pop("steps", None)
         inner.pop("epochs", None)
+    if keys[0] == "schedule" and keys[-1] in ("warmup", "warmup_steps"):
+        inner.pop("warmup", None)
+        inner.pop("warmup_steps", None)
     inner[keys[-1]] = value

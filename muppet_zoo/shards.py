@@ -29,6 +29,7 @@ from muppet_zoo.task_data import Columns
 __all__ = [
     "BuiltSplit",
     "Manifest",
+    "Records",
     "ShardInfo",
     "ShardWriter",
     "Statistics",
@@ -153,32 +154,35 @@ def verify(data_dir: Path, task: str, role: str) -> Manifest:
     return split.manifest
 
 
-@dataclass(kw_only=True)
-class BuiltSplit:
-    """One split of one task on disk; fulfils `task_data.TaskData`. Made by `open_task`."""
+class Records:
+    """Encoded records of one task, by number; fulfils `task_data.TaskData`.
 
-    folder: Path
-    manifest: Manifest
+    Here those of a record batch at hand, for prediction; those of a split on disk are a
+    `BuiltSplit`.
+    """
+
+    def __init__(self, head_type: str, batch: pa.RecordBatch, num_examples: int) -> None:
+        self._head_type, self._num_examples = head_type, num_examples
+        self._in_memory = [_Part(batch)]
 
     @property
     def head_type(self) -> str:
         """The task's head type."""
-        return self.manifest.head
-
-    @property
-    def fingerprint(self) -> str:
-        """Names what is in it."""
-        return self.manifest.fingerprint
+        return self._head_type
 
     @property
     def num_examples(self) -> int:
         """Number of examples; fewer than records where contexts are cut into windows."""
-        return self.manifest.num_examples
+        return self._num_examples
 
     @property
     def num_records(self) -> int:
         """Number of records, the rows that `take` knows."""
-        return self.manifest.num_records
+        return sum(part.batch.num_rows for part in self._parts)
+
+    @property
+    def _parts(self) -> list[_Part]:
+        return self._in_memory
 
     @cached_property
     def example_starts(self) -> NDArray[np.int64]:
@@ -232,18 +236,46 @@ class BuiltSplit:
             yield self._parts[part], at
 
     @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """(parts,) the first row of each record batch."""
+        sizes = [part.batch.num_rows for part in self._parts]
+        return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+
+
+@dataclass(kw_only=True)
+class BuiltSplit(Records):
+    """One split of one task on disk. Made by `open_task`."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what is in it."""
+        return self.manifest.fingerprint
+
+    @property
+    def head_type(self) -> str:
+        """The task's head type."""
+        return self.manifest.head
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples; fewer than records where contexts are cut into windows."""
+        return self.manifest.num_examples
+
+    @property
+    def num_records(self) -> int:
+        """Number of records, the rows that `take` knows."""
+        return self.manifest.num_records
+
+    @cached_property
     def _parts(self) -> list[_Part]:
         return [
             _Part(batch)
             for shard in self.manifest.shards
             for batch in _batches(self.folder / shard.file, shard)
         ]
-
-    @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        """(parts,) the first row of each record batch."""
-        sizes = [part.batch.num_rows for part in self._parts]
-        return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
 
 
 class _Part:

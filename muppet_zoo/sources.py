@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from muppet_zoo.errors import SourceError, UsageError, suggest
 from muppet_zoo.file_tools import sha256_of, write_atomically
-from muppet_zoo.hub_lock import Lock
-from muppet_zoo.hub_rows import HubRows
+from muppet_zoo.hub.lock import Lock
+from muppet_zoo.hub.rows import HubRows
 from muppet_zoo.row_files import SUFFIXES, Meter, NumberedRows, kind_of, read_rows
 from muppet_zoo.spec import Source, TaskSpec
 

@@ -71,6 +71,7 @@ class TaskSpec:
     citation: str
     homepage: str
     languages: tuple[str, ...]
+    lineage: tuple[str, ...]
     spec_version: int
     path: Path
     raw: Mapping[str, Any]
@@ -114,6 +115,7 @@ def build_task_spec(document: Document) -> TaskSpec:
         metrics=tuple(data["metrics"]),
         on_bad_row=data.get("on_bad_row", "error"),
         languages=tuple(data["languages"]),
+        lineage=tuple(data.get("lineage", ())),
         path=document.path,
         raw=data,
     )

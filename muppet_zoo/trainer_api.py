@@ -10,15 +10,16 @@ and `muppet-zoo train --trainer mine` uses it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from muppet_zoo.errors import MissingExtraError, UnknownNameError, UsageError
 from muppet_zoo.mixture import Rates
 from muppet_zoo.results import TaskReport
+from muppet_zoo.rows import Row
 from muppet_zoo.run import Run
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.zoo import Zoo
@@ -58,6 +59,37 @@ class EvalRequest:
     predictions: Path | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """Write the model in `checkpoint` to `out` in Hugging Face format.
+
+    task: as a whole model for this task; without it the encoder alone.
+    specs: what is known of the model's tasks, by name, for the model card.
+    """
+
+    checkpoint: Path
+    out: Path
+    task: TaskSpec | None
+    specs: Mapping[str, TaskSpec]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictRequest:
+    """Answer numbered rows with the model in `checkpoint`, as they come.
+
+    max_tokens: longer inputs are cut, long contexts of questions read in windows; None is the
+    encoder's own limit, at most 512. skip_bad_rows: say what is wrong with a row in its place,
+    rather than stop.
+    """
+
+    checkpoint: Path
+    task: TaskSpec
+    rows: Iterable[tuple[int, Row]]
+    max_tokens: int | None = None
+    tokens_per_micro_batch: int = 8192
+    skip_bad_rows: bool = False
+
+
 @runtime_checkable
 class Trainer(Protocol):
     """Anything that can train and evaluate; its class is called without arguments."""
@@ -69,6 +101,33 @@ class Trainer(Protocol):
     def evaluate(self, request: EvalRequest) -> Sequence[TaskReport]:
         """Scores of each task, in the request's order."""
         ...
+
+
+@runtime_checkable
+class ModelUser(Protocol):
+    """A trainer that can also put a model folder to use; the folder is the same for all trainers.
+
+    `muppet-zoo export` and `muppet-zoo predict` use `torch`.
+    """
+
+    def export(self, request: ExportRequest) -> Path:
+        """Write the exported folder and return it."""
+        ...
+
+    def predict(self, request: PredictRequest) -> Iterator[dict[str, Any]]:
+        """A record for each example of each row, in order; each has the `row` it answers."""
+        ...
+
+
+def load_model_user() -> ModelUser:
+    """What puts model folders to use.
+
+    Raises:
+        MissingExtraError: torch or transformers is not installed.
+    """
+    trainer = load_trainer("torch")
+    assert isinstance(trainer, ModelUser)
+    return trainer
 
 
 def load_trainer(name: str) -> Trainer:

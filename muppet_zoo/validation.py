@@ -143,6 +143,8 @@ def _explain(error: SchemaError) -> Iterator[_Problem]:
         case "anyOf":
             keys = [key for choice in error.validator_value for key in choice["required"]]
             yield from _explain_either(error, path, keys)
+        case "not":
+            yield from _explain_either(error, path, error.validator_value["required"])
         case "additionalProperties":
             for key in _unknown_keys(error):
                 message = f"unknown key '{key}'{allowed(key, _known_keys(error))}"

@@ -75,7 +75,15 @@ def read_yaml(path: Path) -> Document:
     Raises:
         SpecError: with every problem found; the file cannot be used.
     """
-    text = _read_text(path)
+    return parse_yaml(_read_text(path), path)
+
+
+def parse_yaml(text: str, path: Path) -> Document:
+    """The document that this text is, as if it were read from `path`.
+
+    Raises:
+        SpecError: with every problem found; the text cannot be used.
+    """
     loader = _loader_class()(text)
     reader = _EventReader(path, loader)
     data = None

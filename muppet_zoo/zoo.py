@@ -69,6 +69,24 @@ class Zoo:
             raise UnknownNameError("mixture", name, list(self.mixtures), _OWN)
         return self.mixtures[name]
 
+    def named(self, names: Iterable[str]) -> list[TaskSpec]:
+        """The tasks of these tasks and mixtures, each once.
+
+        Raises:
+            UnknownNameError: with near matches when there is neither of a name.
+        """
+        found: dict[str, TaskSpec] = {}
+        for name in names:
+            if name in self.tasks:
+                members: tuple[str, ...] = (name,)
+            elif name.replace("-", "_") in self.mixtures:
+                members = self.mixtures[name.replace("-", "_")].tasks
+            else:
+                known = [*self.tasks, *self.mixtures]
+                raise UnknownNameError("task or mixture", name, known, _OWN)
+            found |= {member: self.tasks[member] for member in members}
+        return list(found.values())
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpecFolder:

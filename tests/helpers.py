@@ -85,6 +85,12 @@ def child_env(extra: dict[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **(extra or {})}
 
 
+def terminal_env(extra: dict[str, str] | None = None) -> dict[str, str]:
+    """The same for a child in a terminal: its own width counts, not what the suite's exports."""
+    env = {key: value for key, value in child_env().items() if key not in ("COLUMNS", "LINES")}
+    return {**env, "TERM": "xterm-256color", **(extra or {})}
+
+
 VOCABULARY = [
     *("[PAD]", "[UNK]", "[CLS]", "[SEP]"),
     *("the", "cat", "sat", "on", "mat", "a", "dog", "ran", "where", "who", "is", "it", "."),

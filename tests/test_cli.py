@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from helpers import ROOT, child_env, muppet_zoo, write_spec
+from helpers import ROOT, child_env, muppet_zoo, terminal_env, write_spec
 
 from muppet_zoo import __version__
 from muppet_zoo.cli import _COMMANDS
@@ -194,13 +194,11 @@ def on_terminal(
     *arguments: str, columns: int, env: dict[str, str] | None = None
 ) -> tuple[str, int]:
     """Raw output and exit code of the command in a real terminal."""
-    # The terminal's width counts, not what the suite's own may have exported.
-    inherited = {k: v for k, v in child_env().items() if k not in ("COLUMNS", "LINES")}
     child = pexpect.spawn(
         sys.executable,
         ["-m", "muppet_zoo", *arguments],
         cwd=ROOT,
-        env={**inherited, **(env or {}), "TERM": "xterm-256color"},
+        env=terminal_env(env),
         dimensions=(24, columns),
         encoding="utf-8",
         timeout=60,

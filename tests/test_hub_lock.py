@@ -13,7 +13,7 @@ import pytest
 from tiny_zoo import spec_data, write_spec
 
 from muppet_zoo.errors import SourceError, SpecError
-from muppet_zoo.hub_lock import (
+from muppet_zoo.hub.lock import (
     LOCK_NAME,
     Lock,
     LockedFile,

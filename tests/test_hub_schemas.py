@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from facts.collect import facts_in
 
-from muppet_zoo.hub_facts import Facts, key_of, read_facts
+from muppet_zoo.hub.facts import Facts, key_of, read_facts
 from muppet_zoo.zoo import load_zoo
 
 if TYPE_CHECKING:

@@ -11,12 +11,16 @@ from helpers import ROOT, child_env
 HEAVY = (
     *("torch", "transformers", "deepspeed", "datasets", "sklearn", "scipy", "torchmetrics"),
     *("pyarrow", "numpy", "pandas", "tokenizers", "huggingface_hub", "seqeval", "rouge_score"),
+    "ftfy",
 )
 COMMANDS = (
     *("--help", "--version", "list", "list --json", "show squad", "validate"),
     *("list --help", "show --help", "validate --help", "build --help", "train --help"),
+    *("export --help", "predict --help"),
     *("citations cola", "citations --help"),
-    *("lock --help", "finetune --help"),
+    *("lock --help", "overlap --help"),
+    *("doctor --help", "finetune --help"),
+    *("add-task --help", "preview --help", "stats --help"),
 )
 
 _RUN = """
@@ -74,7 +78,9 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
     "module",
     [
         *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
-        *("trainer_api", "run", "samples", "cell_results", "finetune_plan", "finetune"),
+        *("trainer_api", "run", "overlap.compare", "add_task.samples", "add_task.hub_info"),
+        *("add_task.proposals", "add_task.files", "previews", "task_stats"),
+        *("samples", "cell_results", "finetune_plan", "finetune"),
     ],
 )
 def test_a_module_of_the_data_package_loads_no_framework(module: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from muppet_zoo.errors import ShardError
 from muppet_zoo.manifests import (
-    MAX_LISTED_BAD_ROWS,
+    MAX_LISTED_ROWS,
     BadRow,
     Manifest,
     ShardInfo,
@@ -101,4 +101,4 @@ def test_merging_adds_up_in_any_grouping(lengths: list[dict[int, int]], bad: lis
     assert sum(whole.length_histogram.values()) == whole.num_examples
     assert list(whole.length_histogram) == sorted(whole.length_histogram)
     assert whole.num_bad_rows == sum(bad)
-    assert [b.row for b in whole.bad_rows] == list(range(min(sum(bad), MAX_LISTED_BAD_ROWS)))
+    assert [b.row for b in whole.bad_rows] == list(range(min(sum(bad), MAX_LISTED_ROWS)))

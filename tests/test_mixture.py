@@ -246,12 +246,16 @@ def test_muppet_is_its_four_families(zoo: Zoo) -> None:
     assert zoo.mixture("muppet-encoder").tasks == tuple(task for part in parts[:3] for task in part)
 
 
-def test_no_dataset_of_unseen_is_in_muppet(zoo: Zoo) -> None:
+def test_no_dataset_or_corpus_of_unseen_is_in_muppet(zoo: Zoo) -> None:
     def datasets(mixture: str) -> set[tuple[str | None, str | None]]:
         sources = [zoo.task(name).source for name in zoo.mixture(mixture).tasks]
         return {(source.hub, source.config) for source in sources}
 
+    def corpora(mixture: str) -> set[str]:
+        return {c for name in zoo.mixture(mixture).tasks for c in zoo.task(name).lineage}
+
     assert datasets("unseen") & datasets("muppet") == set()
+    assert corpora("unseen") & corpora("muppet") == set()
 
 
 @pytest.mark.parametrize(

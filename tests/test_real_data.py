@@ -24,6 +24,7 @@ from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.manifests import Manifest, read_manifest
 from muppet_zoo.mixture import Rates
 from muppet_zoo.order import Order, quotas
+from muppet_zoo.overlap.compare import Places, evaluation_splits, find_overlap, train_splits
 from muppet_zoo.shards import open_task, verify
 from muppet_zoo.sources import MissingSplitError, open_rows
 from muppet_zoo.zoo import Zoo, load_zoo, shipped_specs
@@ -304,3 +305,15 @@ def test_mixed_micro_batches_waste_at_most_five_percent(
             num_tasks.append(len(set(plan.tasks.tolist())))
     assert 1 - tokens / cells <= 0.05
     assert sum(num_tasks) / len(num_tasks) > 3, "micro-batches are meant to mix tasks"
+
+
+def test_the_reviews_of_sst2_are_found_among_those_of_rotten_tomatoes(zoo: Zoo) -> None:
+    """Both were made from one collection, which the specs say and the rows show."""
+    (pair,) = find_overlap(
+        train_splits([zoo.task("rotten_tomatoes")]),
+        evaluation_splits([zoo.task("sst2")], ["validation"]),
+        places=Places(mirror=MIRROR),
+    ).pairs
+    assert pair.lineage == ("rotten_tomatoes",)
+    assert pair.evaluation_rows["exact"] > 600
+    assert pair.share > 0.85

@@ -179,7 +179,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_rows_are_one_per_metric_with_the_headline_first() -> None:
     rows = report_rows([replace(REPORT, scores={"f1": 0.25, "accuracy": 0.5})])
-    shared = {"task": "boolq", "split": "validation", "num_examples": 10, "step": 100, "seed": 1}
+    shared = {
+        "task": "boolq", "split": "validation", "num_examples": 10, "overlap": None, "step": 100,
+        "seed": 1,
+    }  # fmt: skip
     assert rows == [
         shared | {"metric": "accuracy", "score": 0.5},
         shared | {"metric": "f1", "score": 0.25},

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from muppet_zoo.errors import SpecError, UsageError
+from muppet_zoo.model_folder import Freeze, Lora
 from muppet_zoo.run import Run, parse_run, read_run, with_defaults
 from muppet_zoo.validation import load_schema
 
@@ -43,14 +44,11 @@ def at(run: Run, key: str) -> Any:
 
 
 def schema_defaults(schema: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every leaf of the run schema that states a default, by its dotted key.
-
-    Groups that are off when absent (`r3f`, `sample`) have none to fill in.
-    """
+    """Every leaf of the run schema that states a default, by its dotted key."""
     found = {}
     for key, inner in schema["properties"].items():
-        is_always_there = inner.get("default") is not None or key in schema.get("required", ())
-        if "properties" in inner and is_always_there:
+        is_there = key in schema.get("required", []) or inner.get("default") is not None
+        if "properties" in inner and is_there:
             found |= schema_defaults(inner, f"{prefix}{key}.")
         elif "default" in inner:
             found[prefix + key] = inner["default"]
@@ -278,3 +276,41 @@ def test_no_such_file(tmp_path: Path) -> None:
         read_run(tmp_path / "absent.yaml")
     with pytest.raises(UsageError, match=r"no such run file: .* \(a folder\)$"):
         read_run(tmp_path)
+
+
+def test_a_group_that_is_off_is_switched_on_by_one_of_its_keys(run_file: Path) -> None:
+    run = read_run(run_file, ["model.lora.rank=4", "model.freeze.layers=2"])
+    assert run.model.lora == Lora(rank=4, alpha=16.0, dropout=0.0, target_modules=None)
+    assert run.model.freeze == Freeze(embeddings=False, layers=2)
+    adapted = MINIMAL.replace("org/encoder", "org/encoder, lora: {target_modules: [q_proj]}")
+    named = read_run(write(run_file.parent, adapted)).model.lora
+    assert named == Lora(rank=8, alpha=16.0, dropout=0.0, target_modules=("q_proj",))
+
+
+# --- warm-up, decay, trackers ----------------------------------------------------------------
+
+
+def test_warm_up_is_a_share_or_a_number_of_steps(tmp_path: Path) -> None:
+    run = read_run(write(tmp_path, MINIMAL))
+    assert (run.schedule.warmup, run.schedule.warmup_steps) == (0.06, None)
+    path = write(tmp_path, MINIMAL.replace("{steps: 10}", "{steps: 10, warmup_steps: 3}"))
+    run = read_run(path)
+    assert (run.schedule.warmup, run.schedule.warmup_steps) == (None, 3)
+    run = read_run(path, ["schedule.warmup=0.5"])
+    assert (run.schedule.warmup, run.schedule.warmup_steps) == (0.5, None)
+    both = MINIMAL.replace("{steps: 10}", "{steps: 10, warmup: 0.1, warmup_steps: 3}")
+    with pytest.raises(SpecError, match="only one of these keys may be given: warmup, warmup_step"):
+        read_run(write(tmp_path, both))
+
+
+def test_decay_has_a_power(run_file: Path) -> None:
+    run = read_run(run_file, ["schedule.decay=polynomial", "schedule.power=2"])
+    assert (run.schedule.decay, run.schedule.power) == ("polynomial", 2)
+
+
+def test_trackers_are_a_list_of_known_names(run_file: Path) -> None:
+    assert read_run(run_file).trackers == ()
+    run = read_run(run_file, ["logging.trackers=[wandb, trackio]"])
+    assert run.trackers == ("wandb", "trackio")
+    with pytest.raises(UsageError, match="did you mean 'tensorboard'"):
+        read_run(run_file, ["logging.trackers=[tensorbord]"])

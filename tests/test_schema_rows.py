@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.examples import Example, examples_of
-from muppet_zoo.hub_facts import key_of, read_facts
+from muppet_zoo.hub.facts import key_of, read_facts
 from muppet_zoo.manifests import Manifest
 from muppet_zoo.row_files import read_rows
 from muppet_zoo.shards import BuiltSplit, open_task

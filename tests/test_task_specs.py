@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,3 +187,11 @@ def test_copa_asks_for_the_cause_in_words(zoo: Zoo) -> None:
     (row,) = apply_operations(spec.rows, {**golden["row"], "question": "cause"})
     context, _ = spec.inputs.render(row).sequences[0]
     assert context == "The baker left the oven on overnight. What was the cause of this?"
+
+
+def test_a_corpus_is_named_where_it_tells_that_two_tasks_are_related() -> None:
+    """A name that one spec alone has is of no use, and most likely misspelt."""
+    specs = load_zoo().tasks.values()
+    counts = Counter(corpus for spec in specs for corpus in spec.lineage)
+    assert len(counts) >= 30
+    assert [corpus for corpus, count in counts.items() if count < 2] == []

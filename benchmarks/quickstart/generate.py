@@ -1,4 +1,4 @@
-"""Write the quickstart zoo's data and its tiny encoder, byte for byte the same every time.
+"""Write the quickstart zoo's data and its tiny models, byte for byte the same every time.
 
 The files it makes are committed, so nobody has to run it; it is here so that anyone can see where
 every row comes from, and change the world and make it anew:
@@ -58,9 +58,10 @@ MIXTURE = (
 )
 # The target of the demo: few rows to learn from, many to score on.
 HELD_OUT = Recipe(name="qs_reviews", row=tasks.reviews, num_train=120, num_validation=500)
-# Shows the two remaining heads of an encoder; not part of the demo.
+# Shows the remaining heads, of which one needs an encoder-decoder; not part of the demo.
 EXTRA = (
     Recipe(name="qs_mentions", row=tasks.mentions, num_train=300, num_validation=100),
+    Recipe(name="qs_summary", row=tasks.summary, num_train=600, num_validation=100),
     Recipe(name="qs_word_tags", row=tasks.word_tags, num_train=300, num_validation=100),
 )
 
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def generate(out: Path) -> None:
-    """Write `data/<task>/<split>.jsonl` and `tiny_encoder/` under `out`."""
+    """Write `data/<task>/<split>.jsonl` and the folders of both tiny models under `out`."""
     world = make_world()
     words = set(world.words())
     for recipe in (*MIXTURE, HELD_OUT, *EXTRA):
@@ -84,13 +85,16 @@ def generate(out: Path) -> None:
         for row in rows:
             words.update(re.findall(r"\w+|[^\w\s]+", " ".join(_strings(row)).lower()))
     tokens = [*SPECIAL_TOKENS, *sorted(words)]
-    encoder = out / "tiny_encoder"
-    for name, content in (
-        ("tokenizer.json", _tokenizer(tokens)),
-        ("tokenizer_config.json", _tokenizer_config()),
-        ("config.json", _encoder_config(len(tokens))),
+    for folder, config in (
+        ("tiny_encoder", _encoder_config(len(tokens))),
+        ("tiny_encoder_decoder", _encoder_decoder_config(len(tokens))),
     ):
-        _write(encoder / name, json.dumps(content, indent=2) + "\n")
+        for name, content in (
+            ("tokenizer.json", _tokenizer(tokens)),
+            ("tokenizer_config.json", _tokenizer_config()),
+            ("config.json", config),
+        ):
+            _write(out / folder / name, json.dumps(content, indent=2) + "\n")
 
 
 def _different_rows(recipe: Recipe, world: World) -> list[tasks.Row]:
@@ -179,6 +183,33 @@ def _encoder_config(vocab_size: int) -> dict[str, object]:
         "bos_token_id": 0,
         "pad_token_id": 1,
         "eos_token_id": 2,
+    }
+
+
+def _encoder_decoder_config(vocab_size: int) -> dict[str, object]:
+    """BART's shape at a thousandth of its size."""
+    return {
+        "model_type": "bart",
+        "architectures": ["BartForConditionalGeneration"],
+        "is_encoder_decoder": True,
+        "vocab_size": vocab_size,
+        "d_model": 128,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 256,
+        "decoder_ffn_dim": 256,
+        "max_position_embeddings": MAX_TOKENS,
+        "dropout": 0.0,  # as above
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "init_std": 0.04,
+        "bos_token_id": 0,
+        "pad_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 2,
+        "forced_eos_token_id": 2,
     }
 
 

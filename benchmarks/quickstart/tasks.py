@@ -21,7 +21,9 @@ from benchmarks.quickstart.world import (
 Row = dict[str, object]
 
 # What is to be predicted, in any of the tasks; never part of the input.
-TARGET_COLUMNS = frozenset({"label", "labels", "score", "answer", "answers", "starts", "tags"})
+TARGET_COLUMNS = frozenset(
+    {"label", "labels", "score", "answer", "answers", "starts", "tags", "summary"}
+)
 
 # Base form of the verb as written; who does it is always one of the people.
 _MODALS = ("will", "wants to", "likes to", "tried to")
@@ -290,6 +292,17 @@ def word_tags(world: World, draw: Draw) -> Row:
     tagged += [(quality.word, f"B-{deed.category}"), (deed.word, f"I-{deed.category}")]
     tagged += [("near", "O"), ("the", "O"), (place.word, "B-place"), (".", "O")]
     return {"words": [word for word, _ in tagged], "tags": [tag for _, tag in tagged]}
+
+
+def summary(world: World, draw: Draw) -> Row:
+    """What somebody did, in few words; what another saw, and how the thing was, is left out."""
+    person, other = draw.several(world.people, 2)
+    verb = draw.one(world.verbs)
+    noun = draw.one(world.nouns_of(verb.category)).word
+    seen = draw.one(world.nouns).word
+    deed = f"{person} did {verb.word} the {draw.one(world.adjectives).word} {noun}."
+    text = " ".join(draw.shuffled((deed, f"{other} saw the {seen}.")))
+    return {"text": text, "summary": f"{person} did {verb.word} the {noun}."}
 
 
 def _other(items: tuple[str, ...], not_this: str, draw: Draw) -> str:

@@ -20,10 +20,17 @@ _COMMANDS = {
     "validate": ("validate", "Check spec and mixture files; report every problem at its line."),
     "citations": ("citations", "What to cite, and a NOTICE with the licences of tasks."),
     "lock": ("lock", "Record the commits and files on the hub that tasks are built from."),
+    "overlap": ("overlap", "Find training rows whose inputs are those of evaluation rows."),
+    "doctor": ("doctor", "Look at rows for what a well-formed spec can still get wrong."),
+    "add-task": ("add_task", "Propose a spec for a dataset, show what it makes of rows, write it."),
+    "preview": ("preview", "Show examples: raw row, segments, tokens, target."),
+    "stats": ("stats", "Lengths, truncation, labels and duplicates of tasks."),
     "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),
     "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
     "finetune": ("finetune", "Fine-tune encoders on targets: seeds, few shots, a grid; resumes."),
     "eval": ("evaluate", "Score a trained model on built tasks."),
+    "predict": ("predict", "Answer the rows of a file or of standard input."),
+    "export": ("export", "Write a trained model for transformers, with a model card."),
 }
 
 

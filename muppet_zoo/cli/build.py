@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import chosen_specs, json_option, lock_option, specs_option
+from muppet_zoo.cli.options import (
+    chosen_specs,
+    json_option,
+    lock_option,
+    mirror_option,
+    specs_option,
+)
 
 if TYPE_CHECKING:
     from muppet_zoo.build import BuildProgress, BuildReport, SplitOutcome
     from muppet_zoo.console import ProgressDisplay, ProgressLine
+    from muppet_zoo.mixture import Mixture
+    from muppet_zoo.overlap.guard import Protection
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -26,11 +35,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     help="A folder with a tokenizer.json, or a model on the hub.",
 )  # fmt: skip
 @click.option("--out", required=True, type=_FOLDER, metavar="DIR", help="Where the shards go.")
-@click.option(
-    "--mirror", type=_FOLDER, metavar="DIR",
-    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub. The split "
-    "is named as in the source, or by its role; tasks of one dataset may share DIR/<dataset>.",
-)  # fmt: skip
+@mirror_option
 @click.option(
     "--max-tokens", type=click.IntRange(min=4), default=128, show_default=True,
     help="Longer sequences are cut; the manifest counts them.",
@@ -72,25 +77,28 @@ def command(
     What is built already and unchanged is left alone; what was interrupted goes on. Rows come from
     the hub, from the spec's own files, or from a mirror. On the hub, a task that `muppet-zoo lock`
     has recorded is read at the commit it recorded, and its files are compared; others are read as
-    their revision is now.
+    their revision is now. Where the mixture has the key `overlap`, training rows are compared with
+    the evaluation rows it names.
     """
     from muppet_zoo.build import BuildOptions, build
     from muppet_zoo.console import print_error, progress
     from muppet_zoo.encode import open_tokenizer
-    from muppet_zoo.hub_lock import locks_of
+    from muppet_zoo.hub.lock import locks_of
     from muppet_zoo.zoo import spec_folders
 
-    specs, policy = chosen_specs(tasks, mixture, spec_dirs)
+    specs, chosen = chosen_specs(tasks, mixture, spec_dirs)
+    protection = _protection(chosen, spec_dirs)
+    read = [*specs, *(spec for spec, _ in (protection.evaluation if protection else ()))]
+    folders = [folder.path for folder in spec_folders(spec_dirs)]
     options = BuildOptions(
         mirror=mirror,
         max_tokens=max_tokens,
         limit=limit,
         jobs=jobs,
         verify=verify,
-        license_policy=license_policy or policy,
-        locks={}
-        if mirror
-        else locks_of(specs, [folder.path for folder in spec_folders(spec_dirs)], lock_file),
+        license_policy=license_policy or (chosen.license_policy if chosen else "any"),
+        overlap=protection,
+        locks={} if mirror else locks_of(read, folders, lock_file),
     )
     start = time.monotonic()
     with ExitStack() as stack:
@@ -103,6 +111,19 @@ def command(
     for error in report.errors:
         print_error(error)
     return 1 if report.errors else 0
+
+
+def _protection(mixture: Mixture | None, spec_dirs: tuple[Path, ...]) -> Protection | None:
+    """The evaluation rows that the mixture protects, if any."""
+    from muppet_zoo.overlap.compare import evaluation_splits
+    from muppet_zoo.overlap.guard import Protection
+    from muppet_zoo.zoo import load_zoo
+
+    if mixture is None or mixture.overlap is None:
+        return None
+    policy = mixture.overlap
+    evaluation = evaluation_splits(load_zoo(spec_dirs).named(policy.against), policy.splits)
+    return Protection(policy=policy.policy, level=policy.level, evaluation=tuple(evaluation))
 
 
 class _Lines:
@@ -124,6 +145,9 @@ class _Lines:
         line, start = self._lines[key]
         if progress.phase == "waiting":
             line.update(0, text="another build is at work on it; waiting")
+            return
+        if progress.phase == "comparing":
+            line.update(0, text="waits for the evaluation rows it is compared with")
             return
         elapsed_s = max(time.monotonic() - start, 1e-3)
         line.update(
@@ -158,7 +182,28 @@ def _show(report: BuildReport, out: Path, seconds: float, *, as_json: bool) -> N
         )
         + f" in {seconds:.1f} s, under {out}"
     )
-    print_table(summary, [_row(outcome) for outcome in report.outcomes])
+    rows = [_row(outcome) for outcome in report.outcomes]
+    if all(row["overlap"] is None for row in rows):
+        for row in rows:
+            del row["overlap"]  # the mixture does not ask for a comparison
+    print_table(summary, rows, notes=_overlap_notes(report))
+
+
+def _overlap_notes(report: BuildReport) -> Iterator[str]:
+    """One line for each split that has training rows in common with evaluation rows."""
+    from muppet_zoo.overlap.record import overlap_of
+
+    for outcome in report.outcomes:
+        manifest = outcome.manifest
+        compared = overlap_of(manifest) if manifest else None
+        if manifest is None or compared is None or not manifest.num_overlapping_rows:
+            continue
+        where = ", ".join(f"{name} {n:,}" for name, n in manifest.overlap_histogram.items())
+        what = "left out" if compared["policy"] == "drop" else "kept"
+        yield (
+            f"{outcome.task} {outcome.role}: {manifest.num_overlapping_rows:,} rows overlap with "
+            f"evaluation rows and were {what}: {where}"
+        )
 
 
 def _row(outcome: SplitOutcome) -> dict[str, Any]:
@@ -174,5 +219,6 @@ def _row(outcome: SplitOutcome) -> dict[str, Any]:
         "tokens": manifest and manifest.num_tokens,
         "cut_%": round(cut, 2) if manifest else None,
         "bad": manifest and manifest.num_bad_rows,
+        "overlap": outcome.num_overlapping_rows,
         "why": outcome.why if outcome.status != "failed" else "see below",
     }

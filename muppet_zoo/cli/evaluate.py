@@ -58,7 +58,7 @@ def command(  # one parameter per option of the command line
     """
     from muppet_zoo.console import print_json, print_table
     from muppet_zoo.model_folder import find_model
-    from muppet_zoo.results import report_rows
+    from muppet_zoo.results import overlap_note, report_rows
     from muppet_zoo.trainer_api import EvalRequest, load_trainer
     from muppet_zoo.zoo import load_zoo
 
@@ -79,4 +79,4 @@ def command(  # one parameter per option of the command line
     if as_json:
         print_json(rows)
     else:
-        print_table(f"{model.path} on {split}", rows)
+        print_table(f"{model.path} on {split}", rows, notes=overlap_note(reports))

@@ -11,7 +11,7 @@ import click
 from muppet_zoo.cli.options import json_option, specs_option
 
 if TYPE_CHECKING:
-    from muppet_zoo.hub_facts import Facts
+    from muppet_zoo.hub.facts import Facts
     from muppet_zoo.spec import TaskSpec
 
 # The four kinds of task that the paper counts, and tagging; by head type.
@@ -41,7 +41,7 @@ def command(
     """
     from muppet_zoo.console import plural, print_json, print_table
     from muppet_zoo.errors import UnknownNameError
-    from muppet_zoo.hub_facts import read_facts
+    from muppet_zoo.hub.facts import read_facts
     from muppet_zoo.zoo import load_zoo
 
     zoo = load_zoo(spec_dirs)
@@ -73,7 +73,7 @@ def command(
 
 
 def _task_row(spec: TaskSpec, facts: dict[str, Facts | None]) -> dict[str, Any]:
-    from muppet_zoo.hub_facts import stated_rows
+    from muppet_zoo.hub.facts import stated_rows
 
     return {
         "task": spec.name,

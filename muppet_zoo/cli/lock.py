@@ -10,7 +10,7 @@ import click
 from muppet_zoo.cli.options import json_option, lock_option, specs_option
 
 if TYPE_CHECKING:
-    from muppet_zoo.locking import LockOutcome
+    from muppet_zoo.hub.locking import LockOutcome
     from muppet_zoo.spec import TaskSpec
     from muppet_zoo.zoo import Zoo
 
@@ -41,8 +41,8 @@ def command(
     others are written.
     """
     from muppet_zoo.console import print_error, progress
-    from muppet_zoo.hub_lock import lock_path, read_lock
-    from muppet_zoo.locking import lock_specs
+    from muppet_zoo.hub.lock import lock_path, read_lock
+    from muppet_zoo.hub.locking import lock_specs
     from muppet_zoo.zoo import load_zoo, spec_folders
 
     zoo, folders = load_zoo(spec_dirs), [folder.path for folder in spec_folders(spec_dirs)]
@@ -96,7 +96,7 @@ def _chosen(
 
 
 def _num_entries(specs: list[TaskSpec]) -> int:
-    from muppet_zoo.hub_lock import key_of
+    from muppet_zoo.hub.lock import key_of
 
     return len({key_of(spec.source) for spec in specs})
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from muppet_zoo.mixture import Mixture
     from muppet_zoo.spec import TaskSpec
 
 specs_option = click.option(
@@ -21,6 +22,14 @@ specs_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
+mirror_option = click.option(
+    "--mirror",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Read DIR/<task>/<split>.{jsonl,csv,tsv}[.gz] or .parquet instead of the hub. The split "
+    "is named as in the source, or by its role; tasks of one dataset may share DIR/<dataset>.",
+)
+
 lock_option = click.option(
     "--lock",
     "lock_file",
@@ -32,8 +41,8 @@ lock_option = click.option(
 
 def chosen_specs(
     tasks: tuple[str, ...], mixture: str | None, spec_dirs: tuple[Path, ...]
-) -> tuple[list[TaskSpec], str]:
-    """The tasks that a command names one by one or by a mixture, and the mixture's licence policy.
+) -> tuple[list[TaskSpec], Mixture | None]:
+    """The tasks that a command names one by one or by a mixture, and the mixture.
 
     Raises:
         UsageError: nothing is named, or nothing has that name.
@@ -46,5 +55,4 @@ def chosen_specs(
     zoo = load_zoo(spec_dirs)
     chosen = zoo.mixture(mixture) if mixture is not None else None
     names = (*tasks, *(chosen.tasks if chosen is not None else ()))
-    policy = chosen.license_policy if chosen is not None else "any"
-    return [zoo.task(name) for name in dict.fromkeys(names)], policy
+    return [zoo.task(name) for name in dict.fromkeys(names)], chosen

@@ -52,7 +52,7 @@ def command(  # one parameter per option of the command line
     DIR/model receives the encoder in Hugging Face format and every head; DIR/metrics.jsonl the log.
     """
     from muppet_zoo.console import print_json, print_table
-    from muppet_zoo.results import report_rows
+    from muppet_zoo.results import overlap_note, report_rows
     from muppet_zoo.run import read_run
     from muppet_zoo.trainer_api import TrainRequest, load_trainer, tasks_of
     from muppet_zoo.zoo import load_zoo
@@ -76,4 +76,4 @@ def command(  # one parameter per option of the command line
     if as_json:
         print_json(rows)
     else:
-        print_table(f"scores of {out / 'model'}", rows)
+        print_table(f"scores of {out / 'model'}", rows, notes=overlap_note(reports))

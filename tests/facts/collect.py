@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from muppet_zoo.hub_facts import FILE_NAME, Facts, key_of, read_facts
+from muppet_zoo.hub.facts import FILE_NAME, Facts, key_of, read_facts
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.zoo import load_zoo, shipped_specs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,17 @@ from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import Zoo, load_zoo, shipped_specs
 
 ENCODER = shipped_specs() / "quickstart" / "tiny_encoder"
+ENCODER_DECODER = shipped_specs() / "quickstart" / "tiny_encoder_decoder"
+GENERATED = "qs_summary"
+ALL_HEADS = (
+    "qs_find_thing",
+    "qs_fitting_thing",
+    "qs_mentions",
+    "qs_similarity",
+    GENERATED,
+    "qs_topic",
+    "qs_word_tags",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +47,8 @@ def zoo() -> Zoo:
 
 @pytest.fixture(scope="session")
 def quickstart_tasks(zoo: Zoo) -> tuple[str, ...]:
-    """Every quickstart task, the ones outside of the mixture too: all trainable head types."""
-    return tuple(sorted(name for name in zoo.tasks if name.startswith("qs_")))
+    """Every quickstart task that an encoder can learn, the ones outside of the mixture too."""
+    return tuple(sorted(n for n in zoo.tasks if n.startswith("qs_") and n != GENERATED))
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +57,7 @@ def quickstart_data(
 ) -> Path:
     """Train and validation shards of every quickstart task, 48 rows each."""
     out = tmp_path_factory.mktemp("quickstart") / "data"
-    tasks = [zoo.task(name) for name in quickstart_tasks]
+    tasks = [zoo.task(name) for name in (*quickstart_tasks, GENERATED)]
     build(
         tasks,
         tokenizer=open_tokenizer(str(ENCODER)),
@@ -59,14 +71,48 @@ def quickstart_data(
 def mixed_specs(
     quickstart_tasks: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A spec folder with a mixture `everything` of all quickstart tasks."""
+    """A spec folder with a mixture `everything` of all quickstart tasks for encoders, and one
+    `all_heads` for encoder-decoders."""
     folder = tmp_path_factory.mktemp("specs") / "mixtures"
     folder.mkdir()
     (folder / "everything.yaml").write_text(
         "mixture_version: 1\nname: everything\ndescription: Every quickstart task, for tests.\n"
         f"tasks: [{', '.join(quickstart_tasks)}]\n"
     )
+    (folder / "all_heads.yaml").write_text(
+        "mixture_version: 1\nname: all_heads\ndescription: A task of each head, for tests.\n"
+        f"tasks: [{', '.join(ALL_HEADS)}]\n"
+    )
     return folder.parent
+
+
+@pytest.fixture(scope="session")
+def seq2seq_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The configuration of a tiny encoder-decoder of a family, with the quickstart's tokenizer."""
+
+    def make(family: str, **changes: Any) -> Path:
+        from transformers import AutoConfig
+
+        t5 = {"d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+        bart = {
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 32,
+            "decoder_ffn_dim": 32,
+            "max_position_embeddings": 64,
+        }
+        size = {"vocab_size": 229, "d_model": 16, "bos_token_id": 0, "pad_token_id": 1,
+                "eos_token_id": 2, "decoder_start_token_id": 2}  # fmt: skip
+        size |= (t5 if "t5" in family else bart) | changes
+        folder = tmp_path_factory.mktemp(family)
+        AutoConfig.for_model(family, **size).save_pretrained(folder)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(ENCODER / name, folder)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

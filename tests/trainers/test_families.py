@@ -13,7 +13,7 @@ from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import pad_id
 from muppet_zoo_torch.export import load_model, write_model
 from muppet_zoo_torch.plan import Plan, make_plan
-from muppet_zoo_torch.pretrained import load_encoder
+from muppet_zoo_torch.pretrained import ENCODER_DECODERS, load_encoder
 from muppet_zoo_torch.trainer import make_model
 from transformers import AutoConfig, AutoModel
 
@@ -56,11 +56,19 @@ def plan_for(run: Run, specs: Path, out: Path) -> Plan:
     return make_plan(TrainRequest(run=run, tasks=tasks, rates=rates, out=out))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *ENCODER_DECODERS])
 def test_a_family_trains_and_comes_back(
-    family: str, make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path
+    family: str,
+    make_run: Callable[..., Run],
+    seq2seq_folder: Callable[..., Path],
+    mixed_specs: Path,
+    tmp_path: Path,
 ) -> None:
-    run = make_run(model={"encoder": str(config_folder(family, tmp_path)), "dropout": 0.0})
+    if family in FAMILIES:
+        run = make_run(model={"encoder": str(config_folder(family, tmp_path)), "dropout": 0.0})
+    else:
+        model = {"encoder": str(seq2seq_folder(family)), "dropout": 0.0}
+        run = make_run(model=model, mixture="all_heads")
     plan = plan_for(run, mixed_specs, tmp_path)
     assert pad_id(make_model(plan)) == 1, "RoBERTa counts positions from its padding id"
     engine = TorchEngine(make_model(plan), run, torch.device("cpu"))
@@ -83,9 +91,14 @@ def test_a_family_trains_and_comes_back(
     AutoModel.from_pretrained(tmp_path / "model" / "encoder")
 
 
-def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
-    AutoConfig.for_model("t5", d_model=16, num_layers=1).save_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="encoder-decoder"):
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [("longt5", r"\(longt5\) is an encoder-decoder that cannot be trained; those that can: bart"),
+     ("gpt2", r"\(gpt2\) is no bidirectional text encoder, .* and no encoder-decoder")],
+)  # fmt: skip
+def test_other_models_are_refused(family: str, message: str, tmp_path: Path) -> None:
+    AutoConfig.for_model(family).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=message):
         load_encoder(str(tmp_path), random_init=True)
 
 

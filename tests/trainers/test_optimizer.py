@@ -53,6 +53,18 @@ def test_golden_curves(decay: str, warmup: float) -> None:
     assert curve(decay, warmup) == pytest.approx(GOLDEN[decay, warmup], abs=1e-6)
 
 
+def test_polynomial_decay_is_the_linear_one_to_a_power() -> None:
+    schedule = Schedule(steps=4, epochs=None, warmup=0.0, decay="polynomial", power=2.0)
+    factors = [learning_rate_factor(step, 4, schedule) for step in range(4)]
+    assert factors == pytest.approx([1.0, 0.5625, 0.25, 0.0625])
+
+
+def test_warm_up_by_steps_is_that_many_steps() -> None:
+    schedule = Schedule(steps=10, epochs=None, warmup=None, decay="linear", warmup_steps=4)
+    factors = [learning_rate_factor(step, 10, schedule) for step in range(10)]
+    assert factors == pytest.approx(GOLDEN["linear", 0.4])
+
+
 @pytest.mark.parametrize("decay", ["linear", "cosine", "constant"])
 def test_all_warm_up(decay: str) -> None:
     assert curve(decay, 1.0) == pytest.approx([i / 10 for i in range(1, 11)])

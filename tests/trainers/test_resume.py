@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from muppet_zoo.zoo import shipped_specs
 
-TIMINGS = ("seconds", "tokens_per_s")
+TIMINGS = ("seconds", "tokens_per_s", "peak_memory_bytes")
 RUN = """\
 run_version: 1
 data: {data}

@@ -7,9 +7,11 @@ no clipping; dropout is on, since the loop draws it from (seed, step, micro-batc
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from muppet_zoo_torch.trainer import TorchTrainer, make_model
 from safetensors.torch import load_file
 from torch import Tensor
 
+from muppet_zoo.results import read_reports
 from muppet_zoo.run import Run
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo
@@ -40,41 +43,113 @@ def request_for(run: Run, specs: Path, out: Path, num_processes: int = 1) -> Tra
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
+# Noise that matters, so that a step whose noise came from elsewhere is found out.
+R4F = {"epsilon": 1e-2, "weight": 2.0, "spectral_norm": True}
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "changes"),
+    [(1, {}), (2, {}), (2, {"r3f": R4F})],
+    ids=["one process", "two processes", "two processes, R4F"],
+)
 def test_every_stage_equals_the_reference(
     make_run: Callable[..., Run],
     mixed_specs: Path,
     tmp_path: Path,
     num_processes: int,
+    changes: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    reference = request_for(make_run(), mixed_specs, tmp_path / "reference")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    assert_equal(make_run, mixed_specs, tmp_path, STAGES, num_processes, **changes)
+
+
+SEQ2SEQ: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "dense": {"model": {"head_dense": "per_task", "gradient_checkpointing": True}},
+    "frozen": {"model": {"freeze": {"embeddings": True, "layers": 1}}},
+    "lora": {"model": {"lora": {"rank": 2, "alpha": 4.0, "dropout": 0.0}}},
+    "r4f": {"r3f": R4F},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "stages"),
+    [
+        ("plain", (2,)),
+        pytest.param("plain", (0, 1, 3), marks=pytest.mark.slow),
+        pytest.param("dense", STAGES, marks=pytest.mark.slow),
+        pytest.param("frozen", STAGES, marks=pytest.mark.slow),
+        pytest.param("lora", STAGES, marks=pytest.mark.slow),
+        pytest.param("r4f", STAGES, marks=pytest.mark.slow),
+    ],
+)
+def test_an_encoder_decoder_equals_the_reference(
+    make_run: Callable[..., Run],
+    seq2seq_folder: Callable[..., Path],
+    mixed_specs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    stages: tuple[int, ...],
+) -> None:
+    """Two processes, of which one often has nothing to generate; scored with beams at the end."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    special = SEQ2SEQ[kind]
+    changes = {
+        **special,
+        "mixture": "all_heads",
+        "model": {"encoder": str(seq2seq_folder("bart")), **special.get("model", {})},
+        "generation": {"num_beams": 2},
+        "schedule": {"steps": 2},
+        "evaluation": {"max_examples": 6},
+    }
+    assert_equal(make_run, mixed_specs, tmp_path, stages, 2, **changes)
+
+
+def assert_equal(
+    make_run: Callable[..., Run],
+    specs: Path,
+    folder: Path,
+    stages: tuple[int, ...],
+    num_processes: int,
+    **changes: Any,
+) -> None:
+    """DeepSpeed's weights and scores are those of the torch trainer, and those have moved."""
+    reference = request_for(make_run(**changes), specs, folder / "reference")
     plan = make_plan(reference)
     _assert_ranks_differ(plan)
     start = {k: v.clone() for k, v in make_model(plan).state_dict().items()}
     TorchTrainer().train(reference)
-    expected = weights(reference.out)
+    expected, scores = weights(reference.out), final_scores(reference.out)
 
     arguments: list[str] = []
-    for stage in STAGES:
-        out = tmp_path / f"stage-{stage}"
+    for stage in stages:
+        out = folder / f"stage-{stage}"
         out.mkdir()
-        run = make_run(deepspeed={"zero_stage": stage})
-        path = write_request(request_for(run, mixed_specs, out, num_processes))
-        arguments.append(str(path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        run = make_run(**changes, deepspeed={"zero_stage": stage})
+        arguments.append(str(write_request(request_for(run, specs, out, num_processes))))
     run_ranks("zero_worker", arguments, num_processes)
 
-    for stage in STAGES:
-        found = weights(tmp_path / f"stage-{stage}")
+    for stage in stages:
+        found = weights(folder / f"stage-{stage}")
         assert found.keys() == expected.keys()
         worst = max((found[k] - expected[k]).abs().max().item() for k in expected)
         assert worst <= 1e-6, f"stage {stage} on {num_processes} processes: {worst}"
+        assert final_scores(folder / f"stage-{stage}") == pytest.approx(scores, abs=1e-3)
     moved = max(
         (expected[f"model/heads.safetensors:{k}"] - start[k]).abs().max().item()
         for k in ("sentence.weight", "token.weight")
     )
     assert moved > 1e-2, "the comparison means nothing if nothing was learned"
+
+
+def final_scores(out: Path) -> dict[str, float]:
+    return {
+        f"{report.task}.{metric}": score
+        for report in read_reports(out / "reports.jsonl").reports
+        for metric, score in report.scores.items()
+    }
 
 
 def _assert_ranks_differ(plan) -> None:  # type: ignore[no-untyped-def]

@@ -29,9 +29,11 @@ def adapt(encoder: Any, *, freeze: Freeze, lora: Lora | None, checkpointing: boo
     if lora is not None:
         _add_adapters(encoder, lora)
     if checkpointing:
+        # The method's old name is the only one before transformers 5.
+        enable = getattr(encoder, "activation_checkpointing_enable", None)
         try:
             # The re-entrant kind needs an input with a gradient, and token ids have none.
-            encoder.gradient_checkpointing_enable({"use_reentrant": False})
+            (enable or encoder.gradient_checkpointing_enable)({"use_reentrant": False})
         except ValueError as error:
             raise UsageError(
                 f"model.gradient_checkpointing: {encoder.config.model_type} does not support it"

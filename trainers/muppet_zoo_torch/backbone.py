@@ -23,8 +23,6 @@ from muppet_zoo_torch.pretrained import is_encoder_decoder
 
 Noise = Callable[[int, int], Tensor]
 
-_T5_FAMILY = ("t5", "mt5", "umt5")
-
 
 def states(backbone: Any, batch: TensorBatch, noise: Noise | None = None) -> Tensor:
     """States of the last layer: an encoder's (B, T, H), or a decoder's (B, D, H).
@@ -75,8 +73,9 @@ def vocabulary_logits(backbone: Any, decoded: Tensor) -> Tensor:
 
 
 def _output_scale(config: Any) -> float:
-    """T5's output layer, where it is tied to the embeddings, reads states over sqrt(H)."""
-    if config.model_type not in _T5_FAMILY:
+    """T5's output layer, where it is tied to the embeddings, reads states over sqrt(H); mT5's,
+    which is a layer of its own, does not."""
+    if config.model_type not in ("t5", "umt5"):
         return 1.0
     # Before transformers 5 the second flag stood for both.
     scaled = getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)

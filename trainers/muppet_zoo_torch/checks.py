@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from muppet_zoo.errors import NotTrainableError, UsageError
 from muppet_zoo.file_tools import sha256_of
 from muppet_zoo.model_folder import HeadLayout
+from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.targets import VOCABULARY
 from muppet_zoo_torch.pretrained import ENCODER_DECODERS, is_encoder_decoder, read_config
@@ -47,6 +49,26 @@ def check_can_generate(name: str, layout: HeadLayout) -> None:
         )
 
 
+def check_precision(run: Run) -> None:
+    """Refuse half precision where it cannot be had.
+
+    Raises:
+        UsageError: fp16 without a CUDA device, or with the trainer deepspeed.
+    """
+    if run.precision != "fp16":
+        return
+    if not torch.cuda.is_available():
+        raise UsageError(
+            "precision: fp16 needs a CUDA device, and there is none here; set precision: bf16, or "
+            "fp32"
+        )
+    if run.trainer == "deepspeed":
+        raise UsageError(
+            "precision: fp16 runs with trainer: torch alone, since DeepSpeed's would round the "
+            "parameters too; set precision: bf16, or --trainer torch"
+        )
+
+
 def check_data_fits(encoder: nn.Module, name: str, splits: Sequence[BuiltSplit]) -> None:
     """Refuse data that was not built for this encoder; `name` is its folder or hub name.
 
@@ -73,6 +95,21 @@ def check_data_fits(encoder: nn.Module, name: str, splits: Sequence[BuiltSplit])
             f"the data has sequences of {longest} tokens, the encoder '{name}' reads at most "
             f"{room}; build it with --max-tokens {room}"
         )
+
+
+def check_answers_fit(encoder: nn.Module, name: str, layout: HeadLayout) -> None:
+    """Refuse answers that the decoder has no positions for.
+
+    Raises:
+        UsageError: naming the first such task.
+    """
+    room = max_tokens(encoder)
+    for slot in layout.slots:
+        if room is not None and (slot.max_target_tokens or 0) > room:
+            raise UsageError(
+                f"task {slot.task}: max_target_tokens is {slot.max_target_tokens}, '{name}' writes "
+                f"at most {room}; lower it in the task's spec"
+            )
 
 
 def max_tokens(encoder: nn.Module) -> int | None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from muppet_zoo.model_folder import HeadSlot
-from muppet_zoo.shards import BuiltSplit
+from muppet_zoo.shards import Records
 from muppet_zoo.targets import IGNORED
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ MAX_ANSWER_TOKENS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredTask:
-    """A task's built split, its slot in the model, and the tokenizer that made the split."""
+    """A task's records, its slot in the model, and the tokenizer that made them."""
 
-    split: BuiltSplit
+    split: Records
     slot: HeadSlot
     tokenizer: Tokenizer
 

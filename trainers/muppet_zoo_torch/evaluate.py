@@ -7,7 +7,7 @@ has no rows left repeats one of them and throws the result away.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from muppet_zoo.console import ProgressDisplay
 from muppet_zoo.errors import ShardError
 from muppet_zoo.metrics import score_all
 from muppet_zoo.model_folder import ENCODER_FOLDER, find_model, with_slots_for
+from muppet_zoo.overlap.record import ComparedSplit, rows_seen
 from muppet_zoo.results import TaskReport
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.spec import TaskSpec
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """What to score on, what the reports say of the model, and where predictions are written."""
+    """What to score on, what the reports say of the model and its training rows, and where
+    predictions are written."""
 
     split: str
     splits: Mapping[str, BuiltSplit]
@@ -51,6 +53,7 @@ class Scoring:
     seed: int
     checkpoint: str
     predictions: Path | None = None
+    compared: Mapping[str, ComparedSplit] = field(default_factory=dict)
 
 
 def evaluate_tasks(
@@ -119,6 +122,7 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
         seed=scoring.seed,
         checkpoint=scoring.checkpoint,
         fingerprint=split.fingerprint,
+        overlap=rows_seen(scoring.compared, split.manifest),
     )
 
 
@@ -187,6 +191,7 @@ def evaluate_folder(request: EvalRequest, display: ProgressDisplay) -> list[Task
         step=folder.step,
         seed=folder.seed,
         checkpoint=str(folder.path),
+        compared=folder.overlap or {},
         predictions=request.predictions,
     )
     return evaluate_tasks(engine, request.tasks, scoring, display)

@@ -71,6 +71,7 @@ def write_model(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
             freeze=plan.run.model.freeze,
             step=step,
             seed=plan.run.seed,
+            overlap=plan.compared or None,
         )
     )
 

@@ -16,17 +16,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from muppet_zoo.batches import Position, StepPlan
-from muppet_zoo.collate import collate
-from muppet_zoo.console import ProgressDisplay, ProgressLine, note
+from muppet_zoo.collate import MicroBatch, collate
+from muppet_zoo.console import ProgressDisplay, note
 from muppet_zoo.errors import CheckpointError, DivergedError, TrainingError
-from muppet_zoo.file_tools import append_line, write_atomically
+from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.model_folder import MODEL_FOLDER
 from muppet_zoo.results import TaskReport, append_report, read_reports
 from muppet_zoo_torch.batch import to_tensors
@@ -39,13 +38,19 @@ from muppet_zoo_torch.checkpoints import (
 )
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.evaluate import Scoring, evaluate_tasks, pad_id
-from muppet_zoo_torch.export import publish_model, writing
+from muppet_zoo_torch.export import publish_model
 from muppet_zoo_torch.optimizer import base_rates, learning_rate_factor
 from muppet_zoo_torch.plan import Plan
 from muppet_zoo_torch.pretrained import first_line
 from muppet_zoo_torch.r3f import noise_keys
+from muppet_zoo_torch.run_log import (
+    METRICS_FILE,
+    Progress,
+    RunLog,
+    open_log,
+    tokens_by_task,
+)
 
-METRICS_FILE = "metrics.jsonl"
 REPORTS_FILE = "reports.jsonl"
 
 
@@ -55,10 +60,20 @@ class _Tally:
 
     losses: Tensor  # (tasks,) sums of scaled per-example losses
     counts: Tensor  # (tasks,) examples
+    tokens: Tensor  # (tasks,) real tokens
     cells: Tensor  # (2,) real tokens; tokens with padding
     started: float
     steps: int = 0
     gradient_norm: float = 0.0
+
+    def add(self, batch: MicroBatch, losses: Tensor) -> None:
+        """A micro-batch and its losses, (examples,) in the order of its groups."""
+        tasks = np.concatenate([rows.tasks for rows in batch.groups.values()])
+        index = torch.from_numpy(tasks).long().to(losses.device)
+        self.losses.index_add_(0, index, losses)
+        self.counts.index_add_(0, index, torch.ones_like(losses))
+        self.tokens += torch.from_numpy(tokens_by_task(batch, len(self.tokens)))
+        self.cells += torch.tensor([batch.num_tokens, batch.input_ids.size], dtype=torch.float64)
 
 
 def train(
@@ -80,13 +95,8 @@ def train(
         _forget_after(plan.out / REPORTS_FILE, record.step - 1)
     engine.model.scale_losses = plan.run.loss_scaling == "log_outcomes"
     engine.model.train()
-    if _scores_are_due(plan, record.step):
-        _score(engine, plan, record.step, display)
-    line = display.start(
-        "fine-tune" if plan.run.task else "pre-finetune", total=plan.num_steps, unit="steps"
-    )
-    _run_steps(engine, plan, record, line, display)
-    line.finish()
+    with open_log(engine, plan, display, trainer) as log:
+        _run_steps(engine, plan, record, log, display)
     publish_model(engine, plan, plan.num_steps, MODEL_FOLDER)
     return final_reports(plan) if engine.rank == 0 else []
 
@@ -122,10 +132,12 @@ def _run_steps(
     engine: Engine,
     plan: Plan,
     record: CheckpointRecord,
-    line: ProgressLine,
+    log: RunLog,
     display: ProgressDisplay,
 ) -> None:
     run = plan.run
+    if _scores_are_due(plan, record.step):
+        _score(engine, plan, record.step, display, log)
     tally = _new_tally(engine, plan)
     for step, step_plan in _steps(plan, record):
         _train_step(engine, plan, step, step_plan, tally)
@@ -136,13 +148,13 @@ def _run_steps(
         last = record.step == plan.num_steps
         checkpoint = last or _due(record.step, run.checkpointing.every_steps)
         if checkpoint or _due(record.step, run.log_every_steps):
-            _log(engine, plan, record, tally, (display, line))
+            _log(engine, plan, record, tally, log)
             tally = _new_tally(engine, plan)
         paused = time.monotonic()
         if checkpoint:
             save_checkpoint(engine, plan, record, run.checkpointing.keep)
         if _scores_are_due(plan, record.step):
-            _score(engine, plan, record.step, display)
+            _score(engine, plan, record.step, display, log)
         tally.started += time.monotonic() - paused
     if record.step != plan.num_steps:
         raise TrainingError(f"the data ended after {record.step} of {plan.num_steps} steps")
@@ -179,15 +191,11 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
         if plan.run.r3f is not None:
             keys = noise_keys(batch, plan.run.seed, step).to(engine.device)
             tensors = replace(tensors, noise_keys=keys)
-        losses, tasks = engine.forward(tensors)
+        losses, _ = engine.forward(tensors)
         weight = 0.0 if micro_batch is None else 1.0
         engine.backward(losses.sum() * (weight / step_plan.num_examples), last=i == len(slots) - 1)
         if micro_batch is not None:
-            tally.losses.index_add_(0, tasks, losses.detach())
-            tally.counts.index_add_(0, tasks, torch.ones_like(losses))
-            tally.cells += torch.tensor(
-                [batch.num_tokens, batch.input_ids.size], dtype=torch.float64
-            )
+            tally.add(batch, losses.detach())
     factor = learning_rate_factor(step, plan.num_steps, plan.run.schedule)
     rates = base_rates(engine.model, plan.run.optimizer)
     tally.gradient_norm = engine.step([rate * factor for rate in rates])
@@ -212,55 +220,35 @@ def _new_tally(engine: Engine, plan: Plan) -> _Tally:
     return _Tally(
         losses=zeros,
         counts=zeros.clone(),
+        tokens=torch.zeros(len(plan.specs), dtype=torch.float64),
         cells=torch.zeros(2, dtype=torch.float64),
         started=time.monotonic(),
     )
 
 
-def _log(
-    engine: Engine,
-    plan: Plan,
-    record: CheckpointRecord,
-    tally: _Tally,
-    screen: tuple[ProgressDisplay, ProgressLine],
-) -> None:
-    sums = engine.sum(torch.cat([tally.losses.double(), tally.counts.double()]).cpu())
-    tokens, cells = engine.sum(tally.cells).tolist()
-    losses, counts = sums.chunk(2)
+def _log(engine: Engine, plan: Plan, record: CheckpointRecord, tally: _Tally, log: RunLog) -> None:
+    """Sum the tally over processes, and let the first write a line."""
+    own = [tally.losses.double().cpu(), tally.counts.double().cpu(), tally.tokens, tally.cells]
+    sums = torch.split(engine.sum(torch.cat(own)), [len(part) for part in own])
     if engine.rank != 0:
         return
-    seconds = time.monotonic() - tally.started
-    entry: dict[str, Any] = {
-        "step": record.step,
-        "loss": float(losses.sum() / counts.sum()),
-        "task_losses": {
-            spec.name: float(loss / count)
-            for spec, loss, count in zip(plan.specs, losses, counts, strict=True)
-            if count
-        },
-        "task_examples": {
-            spec.name: int(count) for spec, count in zip(plan.specs, counts, strict=True) if count
-        },
-        "learning_rate": plan.run.optimizer.learning_rate
-        * learning_rate_factor(record.step - 1, plan.num_steps, plan.run.schedule),
-        "gradient_norm": tally.gradient_norm,
-        "num_tokens": int(tokens),
-        "padding_share": 1 - tokens / cells,
-        "tokens_per_s": tokens / seconds,
-        "seconds": seconds,
-    }
-    with writing(plan.out / METRICS_FILE):
-        append_line(plan.out / METRICS_FILE, json.dumps(entry).encode())
-    display, line = screen
-    display.show("scaled loss by task", entry["task_losses"])
-    line.update(
-        record.step,
-        text=f"loss {entry['loss']:.3f}, {entry['tokens_per_s']:,.0f} tokens/s, "
-        f"{entry['padding_share']:.1%} padding",
+    losses, counts, tokens, cells = (part.tolist() for part in sums)
+    factor = learning_rate_factor(record.step - 1, plan.num_steps, plan.run.schedule)
+    log.line(
+        Progress(
+            step=record.step,
+            losses=losses,
+            counts=counts,
+            tokens=tokens,
+            num_cells=cells[1],
+            learning_rate=plan.run.optimizer.learning_rate * factor,
+            gradient_norm=tally.gradient_norm,
+            seconds=time.monotonic() - tally.started,
+        )
     )
 
 
-def _score(engine: Engine, plan: Plan, step: int, display: ProgressDisplay) -> None:
+def _score(engine: Engine, plan: Plan, step: int, display: ProgressDisplay, log: RunLog) -> None:
     """Score every task, write the reports, and put the model back into training."""
     scoring = Scoring(
         split=plan.run.evaluation.split,
@@ -270,11 +258,13 @@ def _score(engine: Engine, plan: Plan, step: int, display: ProgressDisplay) -> N
         step=step,
         seed=plan.run.seed,
         checkpoint=str(plan.out),
+        compared=plan.compared,
     )
     reports = evaluate_tasks(engine, plan.specs, scoring, display)
     if engine.rank == 0:
         for report in reports:
             append_report(plan.out / REPORTS_FILE, report)
+        log.scores(step, reports)
 
 
 def _forget_after(path: Path, step: int) -> None:

@@ -56,6 +56,7 @@ class MultiTaskModel(nn.Module):
         self.r3f: R3F | None = None  # set by `regularise`
         self.beam_search = BeamSearch()
         self.bf16 = False  # matrix products alone; parameters stay single precision
+        self.fp16 = False  # the same; the engine then scales the loss
         self.tokenizer_files: dict[str, bytes] = {}  # what goes beside the encoder when saved
         backbone.freeze_unused(encoder, generates=layout.generates)
         hidden = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
@@ -86,7 +87,7 @@ class MultiTaskModel(nn.Module):
             predict=True: a dict from head type to that head's prediction tensor.
         """
         # Here and not around the module: DeepSpeed switches an autocast around its engine off.
-        with torch.autocast(batch.input_ids.device.type, torch.bfloat16, enabled=self.bf16):
+        with self._autocast(batch):
             if predict:
                 return self._predictions(batch)
             read = batch if batch.noise_keys is None else r3f.doubled(batch)
@@ -96,6 +97,15 @@ class MultiTaskModel(nn.Module):
         losses = torch.cat([self._loss(name, x, batch) for name, x in inputs.items()]) + touch
         tasks = torch.cat([rows.tasks for rows in batch.groups.values()])
         return losses, tasks
+
+    def head_inputs(self, batch: TensorBatch) -> dict[str, HeadInput]:
+        """What each head type reads and answers with, for those who want scores as well."""
+        with self._autocast(batch):
+            return self._head_inputs(batch, self._logits(batch))
+
+    def _autocast(self, batch: TensorBatch) -> torch.autocast:
+        dtype = torch.float16 if self.fp16 else torch.bfloat16
+        return torch.autocast(batch.input_ids.device.type, dtype, enabled=self.fp16 or self.bf16)
 
     def _loss(self, name: str, x: HeadInput, batch: TensorBatch) -> Tensor:
         if batch.noise_keys is None or self.r3f is None:
@@ -130,14 +140,11 @@ class MultiTaskModel(nn.Module):
         states = backbone.states(self.encoder, batch, self._noise(batch))
         pooled = self._dense(self.dropout(self._pool(states, batch)), batch)
         tokens = states[_token_sequences(batch)][:, : batch.input_ids.shape[1]]
-        logits = {
-            SENTENCE: self.sentence(pooled).float(),
-            TOKEN: self.token(self.dropout(tokens)).float(),
-        }
+        logits = {SENTENCE: self.sentence(pooled), TOKEN: self.token(self.dropout(tokens))}
         if self.layout.generates:
             answers = _answer_states(states, batch)
-            logits[VOCABULARY] = backbone.vocabulary_logits(self.encoder, answers).float()
-        return logits
+            logits[VOCABULARY] = backbone.vocabulary_logits(self.encoder, answers)
+        return {level: x.float() if self.bf16 else x for level, x in logits.items()}
 
     def _pool(self, states: Tensor, batch: TensorBatch) -> Tensor:
         """(B, H): the first token's state, the mean over tokens, or the last token's.

@@ -55,19 +55,29 @@ def make_optimizer(model: MultiTaskModel, settings: OptimizerSettings) -> torch.
 def learning_rate_factor(step: int, num_steps: int, schedule: Schedule) -> float:
     """Share of the peak learning rate that step `step` (from 0) of `num_steps` uses.
 
-    Linear warm-up over `warmup` of the steps, never zero, then linear to zero, half a cosine, or
-    constant. Source of the shapes: Devlin et al. 2019 (linear), Loshchilov & Hutter 2017 (cosine).
+    Linear warm-up, never zero, then linear to zero, that to a power, half a cosine, or constant.
+    Source of the shapes: Devlin et al. 2019 (linear), fairseq's polynomial_decay, with which
+    RoBERTa was trained (polynomial, to zero), Loshchilov & Hutter 2017 (cosine).
     """
-    # Rounded first: 0.07 * 100 is a little over 7 in floating point.
-    warmup_steps = math.ceil(round(schedule.warmup * num_steps, 6))
+    warmup_steps = num_warmup_steps(num_steps, schedule)
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
     if schedule.decay == "linear":
         return 1.0 - progress
+    if schedule.decay == "polynomial":
+        return float((1.0 - progress) ** schedule.power)
     if schedule.decay == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * progress))
     return 1.0
+
+
+def num_warmup_steps(num_steps: int, schedule: Schedule) -> int:
+    """How many steps the learning rate rises in."""
+    if schedule.warmup_steps is not None:
+        return schedule.warmup_steps
+    # Rounded first: 0.07 * 100 is a little over 7 in floating point.
+    return math.ceil(round((schedule.warmup or 0.0) * num_steps, 6))
 
 
 def num_parameters(model: nn.Module) -> int:

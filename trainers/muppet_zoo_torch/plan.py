@@ -13,12 +13,14 @@ from muppet_zoo.errors import ShardError, UnknownNameError, UsageError
 from muppet_zoo.fingerprints import spec_digest
 from muppet_zoo.model_folder import HeadLayout, lay_out
 from muppet_zoo.order import Order, quotas
+from muppet_zoo.overlap.record import ComparedSplit, compared_splits
 from muppet_zoo.run import Run
 from muppet_zoo.samples import HELD_OUT, sampled
 from muppet_zoo.shards import BuiltSplit, open_task, verify
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import TrainRequest
-from muppet_zoo_torch.checks import check_can_generate
+from muppet_zoo_torch.checks import check_can_generate, check_precision
+from muppet_zoo_torch.trackers import check_trackers
 
 # Counting the steps of so many takes tens of seconds.
 _MANY_EXAMPLES = 50_000_000
@@ -39,6 +41,11 @@ class Plan:
     stop_after_examples: int | None
 
     @property
+    def compared(self) -> dict[str, ComparedSplit]:
+        """The evaluation splits that the build compared all training rows with."""
+        return compared_splits([split.manifest for split in self.train])
+
+    @property
     def data_digest(self) -> str:
         """Hex SHA-256 of what the run trains on: tasks, rates and built splits, in order."""
         parts = [*(s.name for s in self.specs), *(t.fingerprint for t in self.train)]
@@ -55,6 +62,8 @@ def make_plan(request: TrainRequest) -> Plan:
         NotTrainableError: a task's answers are generated and the encoder has no decoder.
     """
     run = request.run
+    check_precision(run)
+    check_trackers(run)
     layout = lay_out(request.tasks)
     check_can_generate(run.model.encoder, layout)
     train = open_splits(run.data, request.tasks, "train")
@@ -79,6 +88,10 @@ def make_plan(request: TrainRequest) -> Plan:
         if stop > _MANY_EXAMPLES:
             note(f"counting the steps of {stop:,} examples; schedule.steps needs no counting")
         num_steps = batcher.num_steps(epochs)
+    if (run.schedule.warmup_steps or 0) > num_steps:
+        raise UsageError(
+            f"schedule.warmup_steps: {run.schedule.warmup_steps}, but the run has {num_steps} steps"
+        )
     evaluation = _evaluation(run, request.tasks, held_out)
     check_one_tokenizer([*train, *evaluation.values()])
     return Plan(

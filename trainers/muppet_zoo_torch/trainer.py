@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -16,16 +17,18 @@ from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER
 from muppet_zoo.results import TaskReport
 from muppet_zoo.run import Run
-from muppet_zoo.trainer_api import EvalRequest, TrainRequest
+from muppet_zoo.trainer_api import EvalRequest, ExportRequest, PredictRequest, TrainRequest
 from muppet_zoo_torch.adaptation import adapt
 from muppet_zoo_torch.checkpoints import find_checkpoint
-from muppet_zoo_torch.checks import check_data_fits
+from muppet_zoo_torch.checks import check_answers_fit, check_data_fits
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import default_device, evaluate_folder
 from muppet_zoo_torch.export import writing
+from muppet_zoo_torch.hf_export import export
 from muppet_zoo_torch.loop import final_reports, train
 from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.plan import Plan, make_plan
+from muppet_zoo_torch.predict import predict
 from muppet_zoo_torch.pretrained import is_encoder_decoder, load_encoder, read_tokenizer
 from muppet_zoo_torch.reuse import reuse_heads
 
@@ -57,6 +60,14 @@ class TorchTrainer:
         """Score a model folder; see `trainer_api.Trainer`."""
         with progress() as display:
             return evaluate_folder(request, display)
+
+    def export(self, request: ExportRequest) -> Path:
+        """Write a model in Hugging Face format; see `trainer_api.ModelUser`."""
+        return export(request)
+
+    def predict(self, request: PredictRequest) -> Iterator[dict[str, Any]]:
+        """Answer rows; see `trainer_api.ModelUser`."""
+        return predict(request)
 
 
 @contextmanager
@@ -91,6 +102,7 @@ def make_model(plan: Plan) -> MultiTaskModel:
     settings = plan.run.model
     encoder = load_encoder(settings.encoder, random_init=settings.random_init)
     check_data_fits(encoder, settings.encoder, [*plan.train, *plan.evaluation.values()])
+    check_answers_fit(encoder, settings.encoder, plan.layout)
     torch.manual_seed(plan.run.seed)  # heads do not depend on how the encoder was made
     usual_pooling = "end" if is_encoder_decoder(encoder.config) else "first"
     model = MultiTaskModel(

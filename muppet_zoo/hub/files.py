@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from muppet_zoo.errors import SourceError, allowed
-from muppet_zoo.hub_errors import MIRROR, asking, name_of, patiently, while_offline
-from muppet_zoo.hub_lock import LockedFile
+from muppet_zoo.hub.errors import MIRROR, asking, name_of, patiently, while_offline
+from muppet_zoo.hub.lock import LockedFile
 from muppet_zoo.spec import CONVERSION, Source
 
 ANSWER_WITHIN_S = 30.0

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from muppet_zoo.errors import SourceError, allowed
-from muppet_zoo.hub_errors import asking
-from muppet_zoo.hub_files import (
+from muppet_zoo.hub.errors import asking
+from muppet_zoo.hub.files import (
     check_reachable,
     commit_of,
     download,
@@ -23,7 +23,7 @@ from muppet_zoo.hub_files import (
     open_builder,
     split_files,
 )
-from muppet_zoo.hub_lock import Lock, LockedFile, LockedSource
+from muppet_zoo.hub.lock import Lock, LockedFile, LockedSource
 from muppet_zoo.row_files import Meter, NumberedRows
 from muppet_zoo.spec import CONVERSION, Source, is_commit
 
@@ -61,6 +61,14 @@ class HubRows:
     def check_unchanged(self) -> None:
         """A commit does not change."""
 
+    def label_names(self, column: str) -> list[str]:
+        """The dataset's own names of the numbers in a label column; none for any other column."""
+        return list(getattr(self._loaded.features.get(column), "names", None) or ())
+
+    def named_columns(self) -> list[str]:
+        """All columns of the dataset, declared or not."""
+        return list(self._loaded.column_names)
+
     @cached_property
     def _locked(self) -> LockedSource | None:
         return self.lock.find(self.task, self.source) if self.lock else None
@@ -74,9 +82,12 @@ class HubRows:
         return revision if is_commit(revision) else commit_of(self.source)
 
     @cached_property
+    def _loaded(self) -> Any:
+        return self._converted() if self.source.revision == CONVERSION else self._published()
+
+    @cached_property
     def _dataset(self) -> Any:
-        is_conversion = self.source.revision == CONVERSION
-        dataset = self._converted() if is_conversion else self._published()
+        dataset = self._loaded
         declared = {name.partition(".")[0] for name in self.source.columns}
         wanted = [name for name in dataset.column_names if name in declared]
         if not wanted:

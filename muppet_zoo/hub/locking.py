@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from muppet_zoo.errors import MuppetZooError
-from muppet_zoo.hub_errors import HubUnreachableError
-from muppet_zoo.hub_files import commit_of, file_records, split_files
-from muppet_zoo.hub_lock import Key, Lock, LockedFile, LockedSource, key_of, write_lock
+from muppet_zoo.hub.errors import HubUnreachableError
+from muppet_zoo.hub.files import commit_of, file_records, split_files
+from muppet_zoo.hub.lock import Key, Lock, LockedFile, LockedSource, key_of, write_lock
 from muppet_zoo.spec import Source, TaskSpec, is_commit
 
 Status = Literal["added", "kept", "completed", "unchanged", "renewed", "removed", "failed"]

@@ -1,0 +1,120 @@
+"""`muppet-zoo predict`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from muppet_zoo.cli.options import specs_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from muppet_zoo.spec import TaskSpec
+
+
+@click.command("predict")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("file", default="-", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--task", "name", required=True, metavar="NAME", help="Task to answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array, not a line each.")
+@click.option(
+    "--jsonl",
+    "out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="OUT",
+    help="Write the lines to this file, with progress on the screen.",
+)
+@click.option(
+    "--batch-tokens",
+    default=8192,
+    show_default=True,
+    type=click.IntRange(min=8),
+    help="Most tokens in one pass, padding included.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=8),
+    help="Cut inputs to so many tokens. What the encoder reads, at most 512, without it.",
+)
+@click.option(
+    "--on-bad-row",
+    default="fail",
+    show_default=True,
+    type=click.Choice(["fail", "skip"]),
+    help="Stop at a row without the inputs, or put an error in its place.",
+)
+@specs_option
+def command(  # one parameter per option of the command line
+    checkpoint: Path,
+    file: Path,
+    name: str,
+    as_json: bool,
+    out: Path | None,
+    batch_tokens: int,
+    max_tokens: int | None,
+    on_bad_row: str,
+    spec_dirs: tuple[Path, ...],
+) -> None:
+    """Answer the rows of a file, or JSON lines from standard input, with a trained model.
+
+    Rows have the columns of the task's spec that its inputs are made of; labels are not needed, and
+    not looked at. FILE is .jsonl, .csv, .tsv (each also .gz) or .parquet. The answers come in the
+    order of the rows, one JSON object a line, several for a row that the spec explodes.
+    """
+    from muppet_zoo.model_folder import find_model
+    from muppet_zoo.trainer_api import PredictRequest, load_model_user
+    from muppet_zoo.zoo import load_zoo
+
+    if as_json and out is not None:
+        raise click.UsageError("--json prints an array, --jsonl writes lines to a file; give one")
+    task = load_zoo(spec_dirs).task(name)
+    answers = load_model_user().predict(
+        PredictRequest(
+            checkpoint=find_model(checkpoint).path,
+            task=task,
+            rows=_rows(file, task),
+            max_tokens=max_tokens,
+            tokens_per_micro_batch=batch_tokens,
+            skip_bad_rows=on_bad_row == "skip",
+        )
+    )
+    _write(answers, as_json=as_json, out=out)
+
+
+def _rows(file: Path, task: TaskSpec) -> Iterator[tuple[int, dict[str, Any]]]:
+    from muppet_zoo.prediction_rows import input_columns
+    from muppet_zoo.row_files import read_json_lines, read_rows
+
+    if str(file) == "-":
+        return read_json_lines(sys.stdin.buffer, "standard input")
+    wanted = set(input_columns(task))
+    columns = task.source.columns.items()
+    return read_rows(file, {n: kind for n, kind in columns if n.partition(".")[0] in wanted})
+
+
+def _write(answers: Iterable[dict[str, Any]], *, as_json: bool, out: Path | None) -> None:
+    import json
+
+    from muppet_zoo.console import print_json, progress, say
+    from muppet_zoo.errors import UsageError
+
+    if as_json:
+        print_json(list(answers))
+    elif out is None:
+        for answer in answers:
+            say(json.dumps(answer, ensure_ascii=False))
+            sys.stdout.flush()  # whoever reads the pipe need not wait for the next thousand rows
+    else:
+        try:
+            with out.open("w", encoding="utf-8") as lines, progress() as display:
+                line = display.start("predict")
+                for done, answer in enumerate(answers, start=1):
+                    lines.write(json.dumps(answer, ensure_ascii=False) + "\n")
+                    line.update(done)
+                line.finish()
+        except OSError as error:
+            raise UsageError(f"--jsonl {out} cannot be written: {error.strerror}") from error

@@ -1,0 +1,1 @@
+"""Which training rows have inputs in common with evaluation rows, and what a build does then."""
