@@ -95,6 +95,26 @@ def test_a_good_plan_has_no_findings(tmp_path: Path) -> None:
     assert plan_findings(read_yaml(write(tmp_path, plan)), {"rte"}, {"glue"}) == []
 
 
+def test_a_mixture_stands_for_its_tasks_and_paths_are_the_files(tmp_path: Path) -> None:
+    zoo = load_zoo()
+    (tmp_path / "mine").mkdir()
+    text = PLAN.replace("[rte, mrpc]", "[sst2, glue]").replace("org/other", "./mine")
+    plan = read_plan(write(tmp_path, text), zoo)
+    assert set(plan.targets) == {"sst2", *zoo.mixture("glue").tasks}
+    assert plan.targets[0] == "sst2"
+    assert len(plan.targets) == len(set(plan.targets))
+    assert [arm.encoder for arm in plan.arms] == ["org/encoder", str(tmp_path / "mine")]
+    assert plan.common.data == tmp_path / "built"
+    assert plan.common.trainer == "torch"
+    assert [dict(point) for point in plan.points] == [
+        {"optimizer.learning_rate": rate, "schedule.warmup": warmup}
+        for rate in (1e-5, 3e-5)
+        for warmup in (0.0, 0.1)
+    ]
+    assert plan.split == "validation"
+    assert plan.common.evaluation.split == "held_out", "training would score what is to be unseen"
+
+
 def test_validate_and_finetune_tell_the_same_fault(tmp_path: Path) -> None:
     path = write(tmp_path, PLAN.replace("mrpc", "mprc"))
     for arguments in (["validate", str(path)], ["finetune", str(path), "--out", "out"]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -130,6 +131,33 @@ def test_killed_in_the_middle_it_ends_with_the_same_results(
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
     assert files(cut, "predictions/*") == files(whole, "predictions/*")
     # Scores and predictions are kept, models and checkpoints are not.
+    assert not files(cut, "cells/*/model") + files(cut, "cells/*/checkpoints/*")
+
+
+@pytest.mark.slow
+def test_killed_at_many_moments(write_plan: Callable[..., Path], tmp_path: Path, zoo: Zoo) -> None:
+    """Kills come at any time: in imports, steps, choices, scoring, and between two files."""
+    plan, whole, cut = write_plan(), tmp_path / "whole", tmp_path / "cut"
+    carry_out(plan, whole, zoo)
+    moments, num_killed = random.Random(6), 0
+    while True:
+        process = started(plan, cut)
+        num_before = len(files(cut, "cells/*/cell.json"))
+        wanted = num_before + moments.randint(3, 8)
+        while process.poll() is None and len(files(cut, "cells/*/cell.json")) < wanted:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.2))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        num_killed += 1
+    _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert num_killed >= 3
+    assert lines(cut) == lines(whole)
+    for name in files(whole, "predictions/*"):
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
     assert not files(cut, "cells/*/model") + files(cut, "cells/*/checkpoints/*")
 
 
