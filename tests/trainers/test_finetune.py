@@ -86,9 +86,9 @@ def carry_out(plan: Path, out: Path, zoo: Zoo) -> Outcome:
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
-    """results.jsonl without what time alone decides."""
+    """results.jsonl without what the moment decides; somebody may commit meanwhile."""
     text = (out / "results.jsonl").read_text()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"}
+    return [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "commit")}
             for line in text.splitlines()]  # fmt: skip
 
 
