@@ -6,7 +6,7 @@ STAMP := .venv/installed.stamp
 REAL_STAMP := .venv/real.stamp
 PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: help install demo test test-slow lint real zoo-table bench clean
+.PHONY: help install demo test test-long lint real zoo-table bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,7 +31,7 @@ demo: $(STAMP)  ## build, pre-finetune, fine-tune, evaluate and compare on the q
 test: $(STAMP)  ## the default suite, on all cores
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
-test-slow: $(STAMP)  ## the long tests
+test-long: $(STAMP)  ## the long tests: kills, other numbers of processes, all ZeRO stages
 	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)  ## ruff, mypy, import-linter
@@ -47,9 +47,10 @@ real: $(REAL_STAMP)  ## pre-finetune MiniLM on fifteen real tasks (DATA=folder o
 zoo-table: $(REAL_STAMP)  ## write rows, lengths and labels of real tasks into task_specs/README.md (DATA=…)
 	$(BIN)/python -m benchmarks.zoo_table --mirror $(DATA)
 
-bench: $(STAMP)  ## measure start-up, order and padding
+bench: $(STAMP)  ## measure start-up, order, padding, and whether gradients depend on the cut
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.order
+	$(BIN)/python -m benchmarks.exactness
 
 clean:  ## remove .venv, caches and runs
 	rm -rf .venv runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

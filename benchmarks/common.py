@@ -51,9 +51,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write_result(name: str, data: dict[str, Any]) -> Path:
-    """Write `benchmarks/results/name.json`, with the environment."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def write_result(name: str, data: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write `name.json`, with the environment, among the results or elsewhere."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({"environment": environment(), **data}, indent=1) + "\n", "utf-8")
     return path

@@ -49,7 +49,10 @@ class GenerationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """Optimizer by name and its constants; `head_learning_rate` None means `learning_rate`."""
+    """Optimizer by name and its constants; `head_learning_rate` None means `learning_rate`.
+
+    head_momentum: whether heads have AdamW's first beta, or 0.
+    """
 
     name: str
     learning_rate: float
@@ -58,6 +61,7 @@ class OptimizerSettings:
     betas: tuple[float, float]
     eps: float
     gradient_clipping: float
+    head_momentum: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +81,11 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSettings:
-    """How often to save, and how many of the newest to keep."""
+    """How often to save, how many of the newest to keep, and whether the best scored one too."""
 
     every_steps: int
     keep: int
+    keep_best: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +116,8 @@ class DeepSpeedSettings:
 
     zero_stage: int
     timeout_minutes: int
+    overlap_comm: bool
+    bucket_elements: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +140,7 @@ class Run:
     r3f: R3F | None
     loss_scaling: str
     precision: str
+    on_bad_loss: str
     checkpointing: CheckpointSettings
     evaluation: EvaluationSettings
     log_every_steps: int
@@ -196,6 +204,7 @@ def parse_run(data: Mapping[str, Any]) -> Run:
             betas=(optimizer["betas"][0], optimizer["betas"][1]),
             eps=optimizer["eps"],
             gradient_clipping=optimizer["gradient_clipping"],
+            head_momentum=optimizer["head_momentum"],
         ),
         schedule=Schedule(
             steps=schedule.get("steps"),
@@ -208,6 +217,7 @@ def parse_run(data: Mapping[str, Any]) -> Run:
         r3f=R3F(**data["r3f"]) if data.get("r3f") is not None else None,
         loss_scaling=data["loss_scaling"],
         precision=data["precision"],
+        on_bad_loss=data["on_bad_loss"],
         checkpointing=CheckpointSettings(**data["checkpointing"]),
         evaluation=EvaluationSettings(
             split=evaluation["split"],

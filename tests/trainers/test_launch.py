@@ -17,10 +17,11 @@ from muppet_zoo.errors import TrainingError, UsageError
 
 # By its path: the package around it would import torch, which takes seconds in each process.
 LOAD = f"""\
+import sys
 from importlib.util import module_from_spec, spec_from_file_location
 
 spec = spec_from_file_location("launch", {launch.__file__!r})
-launch = module_from_spec(spec)
+launch = sys.modules["launch"] = module_from_spec(spec)
 spec.loader.exec_module(launch)
 """
 
@@ -29,6 +30,7 @@ RANK = f"""\
 {LOAD}
 import os, sys, time
 from pathlib import Path
+from muppet_zoo.errors import TrainingError, UsageError
 
 launch.stop_with_parent()
 folder, what = Path(sys.argv[1]), sys.argv[2]
@@ -43,9 +45,19 @@ if what == "end":
 if rank == world_size - 1 and what != "wait":
     while len(list(folder.glob("*.pid"))) < world_size:
         time.sleep(0.01)
+    (folder / "dying").touch()
+    print("the last words", file=sys.stderr, flush=True)
     if what == "abort":
         os.abort()
-    sys.exit(int(what))
+    if what.isdecimal():
+        sys.exit(int(what))
+    kind = {{"training": TrainingError, "usage": UsageError, "bug": KeyError}}[what]
+    os._exit(launch.report_error(kind("nobody knows")))
+while what != "wait" and not (folder / "dying").exists():
+    time.sleep(0.001)
+if what != "wait":  # as a rank does whose connection is lost
+    time.sleep(0.02)
+    os._exit(launch.report_error(RuntimeError("connection closed by peer")))
 time.sleep(60)
 """
 
@@ -100,24 +112,40 @@ def test_all_ranks_end_well(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("what", "kind", "how"),
+    ("what", "kind", "told"),
     [
-        ("1", TrainingError, "exit code 1"),
-        ("7", TrainingError, "exit code 7"),
-        ("2", UsageError, "exit code 2"),
-        ("abort", TrainingError, "signal SIGABRT"),
+        ("training", TrainingError, "nobody knows"),
+        ("usage", UsageError, "nobody knows"),
+        (
+            "bug",
+            TrainingError,
+            "process 1 of 2 ended with exit code 1:\nKeyError: 'nobody knows'\n",
+        ),
+        ("7", TrainingError, "process 1 of 2 ended with exit code 7:\nthe last words\n"),
+        ("abort", TrainingError, "process 1 of 2 ended with signal SIGABRT:\nthe last words\n"),
     ],
 )
-def test_one_rank_that_fails_ends_all(
-    folder: Path, what: str, kind: type[Exception], how: str
+def test_the_rank_that_failed_first_is_told_and_all_end(
+    folder: Path, what: str, kind: type[Exception], told: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(kind) as caught:
         run_ranks("rank_program", [str(folder), what], 2)
     assert type(caught.value) is kind
-    assert str(caught.value).startswith(f"process 1 of 2 ended with {how}")
-    # Errors found on purpose (1 and 2) have said themselves what to do.
-    assert ("--resume" in str(caught.value)) is (what in ("7", "abort"))
+    # Errors found on purpose have said themselves what to do.
+    what_next = "" if kind is UsageError or what == "training" else "Checkpoints are kept: go on"
+    assert str(caught.value).removesuffix(" with --resume") == told + what_next
     assert not any(map(is_running, process_ids(folder, 2)))
+    assert "connection" not in capfd.readouterr().err
+
+
+def test_an_error_common_to_all_ranks_is_told_once(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Here both find that the request cannot be read."""
+    with pytest.raises(TrainingError) as caught:
+        run_ranks("muppet_zoo_deepspeed.worker", [str(folder / "absent.json")], 2)
+    assert str(caught.value).count("No such file or directory") == 1
+    assert capfd.readouterr().err == ""
 
 
 def test_a_module_that_does_not_exist(folder: Path) -> None:

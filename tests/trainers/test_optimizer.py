@@ -24,6 +24,7 @@ SETTINGS = OptimizerSettings(
     betas=(0.9, 0.98),
     eps=1e-6,
     gradient_clipping=0.0,
+    head_momentum=True,
 )
 HEAD_RATE = OptimizerSettings(**{**vars(SETTINGS), "head_learning_rate": 5e-3})
 
@@ -139,6 +140,24 @@ def test_heads_without_gradient_do_not_drift() -> None:
         assert torch.equal(after[name], before[name])
     name = "encoder.encoder.layer.0.output.dense.weight"
     assert not torch.equal(after[name], before[name])
+
+
+@pytest.mark.parametrize("head_momentum", [True, False])
+def test_a_head_whose_task_stays_away(head_momentum: bool) -> None:
+    """Momentum goes on moving it for a while; without, only a gradient moves it."""
+    model = small_model()
+    settings = OptimizerSettings(**{**vars(SETTINGS), "head_momentum": head_momentum})
+    optimizer = make_optimizer(model, settings)
+    head = model.sentence.weight
+    positions = []
+    for step in range(103):
+        for p in model.parameters():
+            p.grad = torch.ones_like(p) if step < 3 else torch.zeros_like(p)
+        optimizer.step()
+        positions.append(head.detach().clone())
+    moved = (positions[-1] - positions[2]).abs().max()
+    assert not torch.equal(positions[0], positions[2])
+    assert moved > SETTINGS.learning_rate if head_momentum else moved == 0.0
 
 
 def test_frozen_parameters_are_left_out() -> None:

@@ -6,18 +6,26 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from muppet_zoo_torch import loop
+from muppet_zoo_torch.trainer import TorchTrainer
 from safetensors.torch import load_file
 
-from muppet_zoo.zoo import shipped_specs
+from muppet_zoo.batches import Batcher, MicroBatchPlan
+from muppet_zoo.run import Run
+from muppet_zoo.trainer_api import TrainRequest, tasks_of
+from muppet_zoo.zoo import load_zoo, shipped_specs
 
 TIMINGS = ("seconds", "tokens_per_s", "peak_memory_bytes")
 RUN = """\
@@ -57,8 +65,8 @@ def log(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     ]
 
 
-def kill_after(process: subprocess.Popen[bytes], out: Path, step: int) -> None:
-    """`kill -9` once the log has reached `step`."""
+def wait_for_step(process: subprocess.Popen[Any], out: Path, step: int) -> None:
+    """Until the log has reached `step`."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         lines = (out / "metrics.jsonl").read_bytes().count(b"\n") if out.is_dir() and (
@@ -67,6 +75,11 @@ def kill_after(process: subprocess.Popen[bytes], out: Path, step: int) -> None:
             break
         time.sleep(0.02)
     assert process.poll() is None, "the training ended before it could be killed"
+
+
+def kill_after(process: subprocess.Popen[Any], out: Path, step: int) -> None:
+    """`kill -9` once the log has reached `step`."""
+    wait_for_step(process, out, step)
     process.send_signal(signal.SIGKILL)
     process.wait()
 
@@ -97,8 +110,81 @@ def test_killed_twice_and_resumed(
     )  # fmt: skip
     assert "resuming after step" in done.stderr
 
-    assert log(cut) == log(whole)
     assert len(log(cut)) == 40
+    assert_same_outcome(cut, whole)
+
+
+def test_a_resumed_run_replays_nothing(
+    make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads the micro-batches of its own steps and plans the window it is in, no other."""
+    run = make_run(schedule={"steps": 12}, checkpointing={"every_steps": 10})
+    tasks, rates = tasks_of(run, load_zoo([mixed_specs]))
+    request = TrainRequest(run=run, tasks=tasks, rates=rates, out=tmp_path / "out")
+    TorchTrainer().train(request)
+    shutil.rmtree(tmp_path / "out" / "model")
+    shutil.rmtree(tmp_path / "out" / "checkpoints" / "step-00000012")
+    read, planned = [], []
+    collate, window = loop.collate, Batcher._window
+
+    def counted_collate(plan: MicroBatchPlan, *more: Any) -> Any:
+        read.append(plan)
+        return collate(plan, *more)
+
+    def counted_window(self: Batcher, number: int, stop: int | None) -> Any:
+        planned.append(number)
+        return window(self, number, stop)
+
+    monkeypatch.setattr(loop, "collate", counted_collate)
+    monkeypatch.setattr(Batcher, "_window", counted_window)
+    TorchTrainer().train(replace(request, resume=True))
+    assert len(read) == 2 * run.batching.micro_batches_per_step
+    assert planned[0] > 3
+    assert len(planned) <= 2
+
+
+# --- kills -----------------------------------------------------------------------------------
+
+# Where a process is killed: its n-th call of a function, before it or after it has returned.
+KILLS = {
+    "inside a save, its files not written": ("training_state.save_file", 2, "before"),
+    "inside a save, the record not written": ("checkpoints.write_atomically", 2, "before"),
+    "inside a save, not renamed": ("checkpoints.write_atomically", 1, "after"),
+    "right after a save": ("loop.save_checkpoint", 2, "after"),
+    "while old checkpoints are dropped": ("checkpoints.shutil.rmtree", 3, "before"),
+    "in a step": ("loop.to_tensors", 7, "before"),
+    "in scoring": ("loop.append_report", 3, "after"),
+    "while the model is published": ("export.write_layout", 1, "last"),
+}
+
+KILLED = """\
+import importlib, os, signal, sys
+module, _, name = sys.argv.pop(1).rpartition(".")
+count, when = int(sys.argv.pop(1)), sys.argv.pop(1)
+place = importlib.import_module("muppet_zoo_torch." + module.split(".")[0])
+for part in module.split(".")[1:]:
+    place = getattr(place, part)
+function, calls = getattr(place, name), 0
+
+def killed(*arguments, **options):
+    global calls
+    calls += 1
+    last = when == "last" and ".model.tmp" in str(vars(arguments[0])["path"])
+    if last or (calls == count and when == "before"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = function(*arguments, **options)
+    if calls == count and when == "after":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+
+setattr(place, name, killed)
+from muppet_zoo.cli import main
+main()
+"""
+
+
+def assert_same_outcome(cut: Path, whole: Path) -> None:
+    assert log(cut) == log(whole)
     assert log(cut, "reports.jsonl") == log(whole, "reports.jsonl")
     for file in ("encoder/model.safetensors", "heads.safetensors"):
         ours, theirs = load_file(cut / "model" / file), load_file(whole / "model" / file)
@@ -106,24 +192,60 @@ def test_killed_twice_and_resumed(
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), file
 
 
-def test_a_half_written_checkpoint_is_passed_over(
+@pytest.mark.slow
+def test_killed_in_every_phase(run_file: Path, mixed_specs: Path, tmp_path: Path) -> None:
+    """Each kill happens; each time the run goes on, and ends as one that was left alone."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run(command(run_file, mixed_specs, whole), check=True, env=environment,
+                   capture_output=True)  # fmt: skip
+    for where, (function, count, when) in KILLS.items():
+        kill = [sys.executable, "-c", KILLED, function, str(count), when]
+        arguments = command(run_file, mixed_specs, cut, "--resume")[3:]
+        done = subprocess.run(
+            [*kill, *arguments], env=environment, capture_output=True, check=False
+        )
+        assert done.returncode == -signal.SIGKILL, (where, done.stderr.decode())
+        assert not (cut / "model").exists()
+    done = subprocess.run(command(run_file, mixed_specs, cut, "--resume"), check=True,
+                          env=environment, capture_output=True, text=True)  # fmt: skip
+    assert "passed over" not in done.stderr  # a kill leaves nothing that looks like a checkpoint
+    assert_same_outcome(cut, whole)
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_ends_the_run(
     run_file: Path, mixed_specs: Path, tmp_path: Path
 ) -> None:
-    """What a kill inside a save leaves behind is not mistaken for a checkpoint."""
-    out = tmp_path / "out"
+    """The parent says which, the other rank's complaints are not shown, and the run can go on."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command(run_file, mixed_specs, out), env=environment, stderr=subprocess.DEVNULL
-    )
-    kill_after(process, out, 12)
-    newest = sorted((out / "checkpoints").glob("step-*"))[-1]
-    (newest / "checkpoint.json").unlink()
-    done = subprocess.run(
-        command(run_file, mixed_specs, out, "--resume"),
-        check=True, env=environment, capture_output=True, text=True,
+    options = ("--trainer", "deepspeed", "--num-processes", "2")
+    subprocess.run(command(run_file, mixed_specs, whole, *options), check=True, env=environment,
+                   capture_output=True)  # fmt: skip
+    parent = subprocess.Popen(
+        command(run_file, mixed_specs, cut, *options), env=environment, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
-    assert f"{newest.name} is not whole" in done.stderr
-    assert log(out)[-1]["step"] == 40
+    wait_for_step(parent, cut, 8)
+    os.kill(rank_id(parent.pid, 1), signal.SIGKILL)
+    _, told = parent.communicate(timeout=60)
+    assert parent.returncode == 1
+    assert "error: process 1 of 2 ended with signal SIGKILL" in told
+    assert "go on with --resume" in told
+    assert "Traceback" not in told
+    subprocess.run(command(run_file, mixed_specs, cut, *options, "--resume"), check=True,
+                   env=environment, capture_output=True)  # fmt: skip
+    assert_same_outcome(cut, whole)
+
+
+def rank_id(parent: int, rank: int) -> int:
+    """The process id of a rank that `parent` started."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    for child in map(int, children):
+        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            return child
+    raise AssertionError(f"process {parent} has no rank {rank} among {children}")
 
 
 @pytest.mark.slow
@@ -148,8 +270,4 @@ def test_killed_at_twenty_moments(run_file: Path, mixed_specs: Path, tmp_path: P
     subprocess.run(command(run_file, mixed_specs, cut, *longer), check=True, env=environment,
                    capture_output=True)  # fmt: skip
     assert num_cut >= 10, "the run ended before it could be killed often"
-    assert log(cut) == log(whole)
-    assert log(cut, "reports.jsonl") == log(whole, "reports.jsonl")
-    for file in ("encoder/model.safetensors", "heads.safetensors"):
-        ours, theirs = load_file(cut / "model" / file), load_file(whole / "model" / file)
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours), file
+    assert_same_outcome(cut, whole)

@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from muppet_zoo_torch import checkpoints, loop, plan
-from muppet_zoo_torch.engine import Engine
-from muppet_zoo_torch.plan import Plan
+from muppet_zoo_torch import loop, plan
 from muppet_zoo_torch.trainer import run_lock
 
 from muppet_zoo import cli
@@ -359,8 +357,7 @@ def test_an_unfinished_run_goes_on_only_as_it_began(
     shutil.rmtree(out / "model")
     shutil.rmtree(out / "checkpoints" / "step-00000002")
     refused(train(**settings), 2, "already holds a run")
-    refused(train("--resume", "--trainer", "deepspeed", **settings), 2,
-            "trainer: torch → deepspeed")  # fmt: skip
+    refused(train("--resume", **settings, seed=9), 2, "seed: 7 → 9")
 
     build_topic(zoo.task("qs_topic"), data, limit=24)
     done = train("--resume", **settings)
@@ -370,45 +367,6 @@ def test_an_unfinished_run_goes_on_only_as_it_began(
     done = train("--resume", **settings)
     assert done.code == 0
     assert "resuming after step 1 of 2" in done.stderr
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"step": 1}'])
-def test_a_damaged_checkpoint(train: Callable[..., Done], tmp_path: Path, content: str) -> None:
-    assert train().code == 0
-    shutil.rmtree(tmp_path / "out" / "model")
-    (tmp_path / "out/checkpoints/step-00000001/checkpoint.json").write_text(content)
-    refused(train("--resume"), 1, "checkpoint.json is damaged", "to go on from the one before")
-
-
-@pytest.mark.parametrize(
-    "position",
-    [{"window": -3, "micro_batch": 0}, {"window": "a", "micro_batch": 0}, {"window": 0}, None],
-)
-def test_a_checkpoint_at_no_position(
-    train: Callable[..., Done], tmp_path: Path, position: Any
-) -> None:
-    assert train().code == 0
-    shutil.rmtree(tmp_path / "out" / "model")
-    path = tmp_path / "out/checkpoints/step-00000001/checkpoint.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "position": position}))
-    refused(train("--resume"), 1, "checkpoint.json is damaged: position")
-
-
-@pytest.mark.parametrize("trainer", ["torch", "deepspeed"])
-@pytest.mark.parametrize("damage", ["cut", "empty", "absent"])
-def test_a_damaged_state(
-    train: Callable[..., Done], tmp_path: Path, trainer: str, damage: str
-) -> None:
-    assert train("--trainer", trainer).code == 0
-    shutil.rmtree(tmp_path / "out" / "model")
-    folder = tmp_path / "out/checkpoints/step-00000001"
-    for path in [path for path in (folder / "state").rglob("*") if path.is_file()]:
-        content = path.read_bytes()
-        path.unlink()
-        if damage != "absent":
-            path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
-    done = train("--resume", "--trainer", trainer)
-    refused(done, 1, "step-00000001 is damaged: ", f"remove {folder} to go on from the one before")
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "3", ""])
@@ -441,7 +399,7 @@ def test_a_complete_run_without_reports_is_complete(
 def test_resuming_where_nothing_is(train: Callable[..., Done]) -> None:
     done = train("--resume")
     assert done.code == 0
-    assert "holds no whole checkpoint; starting from the first step" in done.stderr
+    assert "holds no checkpoint; starting from the first step" in done.stderr
 
 
 def test_resuming_with_data_that_was_moved(
@@ -487,25 +445,6 @@ def test_scoring_that_fails_loses_no_step(
     assert "resuming after step 4 of 4" in done.stderr
     whole = (tmp_path / "whole" / "reports.jsonl").read_text()
     assert (out / "reports.jsonl").read_text() == whole.replace(f"{tmp_path}/whole", str(out))
-
-
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("pytorch")])
-def test_a_full_disk_leaves_the_checkpoint_before_whole(
-    train: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    write = checkpoints.write_model
-
-    def fail(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
-        write(engine, plan, folder, step)
-        if step == 2:
-            raise error
-
-    settings = {"schedule__steps": 2, "checkpointing__every_steps": 1}
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "write_model", fail)
-        refused(train(**settings), 1, "step-00000002 cannot be written", "go on with --resume")
-    assert [p.name for p in (tmp_path / "out/checkpoints").iterdir()] == ["step-00000001"]
-    assert train("--resume", **settings).code == 0
 
 
 def test_a_folder_that_cannot_be_written(
@@ -582,14 +521,14 @@ def test_the_torch_trainer_runs_one_process(train: Callable[..., Done], tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def test_a_gradient_that_is_not_finite(
+def test_a_training_that_diverges(
     train: Callable[..., Done], mixed_specs: Path, tmp_path: Path
 ) -> None:
     done = train(
         "--specs", str(mixed_specs), mixture="everything", optimizer__learning_rate=1e30,
         schedule__steps=9, checkpointing__every_steps=1, checkpointing__keep=9,
     )  # fmt: skip
-    refused(done, 1, "the gradient is not finite", "tasks in the step: qs_", "start another")
+    refused(done, 1, " not finite", "task", "qs_", "start another run with a lower")
     step = int(done.stderr.partition("step ")[2].partition(":")[0])
     assert 2 <= step <= 9
     last = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])

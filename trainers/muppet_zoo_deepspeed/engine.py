@@ -6,20 +6,24 @@ import atexit
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from muppet_zoo_torch.batch import TensorBatch
 from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.optimizer import make_optimizer
+from muppet_zoo_torch.training_state import (
+    MOMENTS,
+    SavedState,
+    load_whole,
+    tensors,
+    update_count,
+    whole_moments,
+)
 from torch import Tensor
 
-from muppet_zoo.errors import CheckpointError
 from muppet_zoo.run import Run
 from muppet_zoo_deepspeed.settings import accumulation_steps, deepspeed_config, skip_compiled_ops
-
-_TAG = "deepspeed"
 
 
 class DeepSpeedEngine:
@@ -74,33 +78,111 @@ class DeepSpeedEngine:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), float("inf"))
         return float(norm)
 
-    def save(self, folder: Path) -> None:
-        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
-
-    def load(self, folder: Path) -> None:
-        path, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
-        if path is None:
-            raise CheckpointError(f"{folder} holds no DeepSpeed state")
+    def skip_step(self) -> None:
+        # DeepSpeed has to go through its step to count it and to clear its buffers. An optimizer
+        # that finds no gradients changes nothing.
+        hook = self._optimizer.register_step_pre_hook(_drop_gradients)
+        self._engine.step()
+        hook.remove()
 
     def full_state_dict(self) -> dict[str, Tensor]:
         from deepspeed.utils import safe_get_full_fp32_param
 
-        state = {name: value.detach().cpu() for name, value in self.model.named_buffers()}
-        for name, parameter in self.model.named_parameters():
-            whole = self._whole(parameter, safe_get_full_fp32_param)
-            state[name] = whole.detach().float().cpu().clone()
-        persistent = set(self.model.state_dict())
-        return {name: value for name, value in state.items() if name in persistent}
+        state = {}
+        for name, tensor in tensors(self.model):
+            whole = self._whole(tensor, safe_get_full_fp32_param)
+            if self.rank == 0:
+                state[name] = whole.detach().float().cpu().clone()
+        return state
 
-    def _whole(self, parameter: Any, full_fp32: Any) -> Tensor:
+    def _whole(self, tensor: Tensor, full_fp32: Any) -> Tensor:
         from deepspeed.runtime.zero import GatheredParameters
 
+        if self._stage == 0 or not isinstance(tensor, torch.nn.Parameter):
+            return tensor.detach()
+        if tensor.requires_grad:
+            return full_fp32(tensor)  # type: ignore[no-any-return]
+        with GatheredParameters([tensor], enabled=self._stage == 3):  # not the optimizer's
+            return tensor.detach().clone()
+
+    def full_moments(self, kind: str) -> dict[str, Tensor]:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
         if self._stage == 0:
-            return parameter.detach()  # type: ignore[no-any-return]
-        if parameter.requires_grad:
-            return full_fp32(parameter)  # type: ignore[no-any-return]
-        with GatheredParameters([parameter], enabled=self._stage == 3):  # not the optimizer's
-            return parameter.detach().clone()  # type: ignore[no-any-return]
+            return whole_moments(self.model, self._optimizer, kind)
+        if not any(kind in state for state in self._optimizer.state.values()):
+            return {}
+        self._link_moments()
+        moments = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                whole = safe_get_full_optimizer_state(parameter, kind)
+                if self.rank == 0:
+                    moments[name] = whole.cpu().clone()
+        return moments
+
+    def load(self, state: SavedState) -> None:
+        if self._stage == 0:
+            load_whole(self.model, self._optimizer, state)
+            return
+        if state.has_moments:
+            self._make_room_for_moments(state.num_updates)
+        for name, tensor in tensors(self.model):
+            self._load_tensor(tensor, state.parameter(name), state.moments(name))
+
+    def _make_room_for_moments(self, num_updates: int) -> None:
+        """Zeros where the first step would make them; DeepSpeed has no call that does."""
+        zero = self._engine.optimizer
+        slices = (
+            zero.fp32_partitioned_groups_flat
+            if self._stage == 3
+            else zero.single_partition_of_fp32_groups
+        )
+        for own in slices:
+            moments = {kind: torch.zeros_like(own) for kind in MOMENTS}
+            self._optimizer.state[own] = {"step": update_count(num_updates), **moments}
+        self._link_moments()
+
+    def _link_moments(self) -> None:
+        """Let the parameters find their moments; DeepSpeed does so for its first group alone."""
+        from deepspeed.utils import lazy_init_hp_params_optimizer_state
+
+        if self._stage != 3:
+            zero = self._engine.optimizer
+            for group, own in zip(
+                zero.bit16_groups, zero.single_partition_of_fp32_groups, strict=True
+            ):
+                lazy_init_hp_params_optimizer_state(group, own, zero.optimizer.state)
+
+    def _load_tensor(self, tensor: Tensor, value: Tensor, moments: dict[str, Tensor]) -> None:
+        """What the model computes with, and beside it this rank's slice of what it learns with."""
+        from deepspeed import utils
+        from deepspeed.runtime.zero import GatheredParameters
+
+        value = value.to(self.device)
+        # A buffer is whole everywhere.
+        partitioned = self._stage == 3 and isinstance(tensor, torch.nn.Parameter)
+        with GatheredParameters([tensor], modifier_rank=0, enabled=partitioned):
+            tensor.data.copy_(value)
+        if not tensor.requires_grad:
+            return
+        kept = {kind: moment.to(self.device) for kind, moment in moments.items()}
+        if self._stage == 3:
+            # `safe_set_full_…` fails where a size is no multiple of the number of ranks.
+            utils.safe_set_local_fp32_param(tensor, self._slice(tensor, value))
+            for kind, moment in kept.items():
+                utils.safe_set_local_optimizer_state(tensor, self._slice(tensor, moment), kind)
+        else:
+            utils.safe_set_full_fp32_param(tensor, value)
+            for kind, moment in kept.items():
+                utils.safe_set_full_optimizer_state(tensor, moment, kind)
+
+    def _slice(self, parameter: Any, value: Tensor) -> Tensor:
+        """This rank's part of a value at ZeRO 3; the last rank's is filled up with zeros."""
+        size = parameter.ds_tensor.numel()
+        filled = torch.zeros(size * self.world_size, device=self.device)
+        filled[: value.numel()] = value.flatten()
+        return filled[self.rank * size : (self.rank + 1) * size]
 
     def sum(self, values: Tensor) -> Tensor:
         total = values.to(self.device, copy=True)
@@ -122,6 +204,12 @@ def _join_ranks(device: torch.device) -> None:
     deepspeed.init_distributed(
         dist_backend="nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False
     )
+
+
+def _drop_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
 
 
 def _leave() -> None:

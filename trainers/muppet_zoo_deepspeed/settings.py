@@ -19,6 +19,7 @@ def accumulation_steps(run: Run, world_size: int) -> int:
 def deepspeed_config(run: Run, world_size: int) -> dict[str, Any]:
     """The configuration that `deepspeed.initialize` takes."""
     accumulation = accumulation_steps(run, world_size)
+    bucket = run.deepspeed.bucket_elements
     return {
         # Rows in a micro-batch vary; DeepSpeed only checks that these three agree.
         "train_micro_batch_size_per_gpu": 1,
@@ -31,9 +32,13 @@ def deepspeed_config(run: Run, world_size: int) -> dict[str, Any]:
         "bf16": {"enabled": False},
         "zero_optimization": {
             "stage": run.deepspeed.zero_stage,
-            # Sums of a few hundred examples' gradients are small enough to be added as they come.
-            "overlap_comm": False,
+            "overlap_comm": run.deepspeed.overlap_comm,
             "contiguous_gradients": True,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            "stage3_prefetch_bucket_size": min(50_000_000, bucket),
+            # Smaller parameters than these stay whole on every process.
+            "stage3_param_persistence_threshold": min(100_000, bucket),
         },
         # SGD is for comparisons with the reference; DeepSpeed has to be told that it is meant.
         "zero_allow_untested_optimizer": True,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
-from muppet_zoo.console import print_error
-from muppet_zoo.errors import MuppetZooError
 from muppet_zoo.run import parse_run
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo
-from muppet_zoo_deepspeed.launch import stop_with_parent
+from muppet_zoo_deepspeed.launch import report_error, stop_with_parent
 from muppet_zoo_deepspeed.trainer import train_rank
 
 
@@ -31,16 +30,18 @@ def read_request(path: Path) -> TrainRequest:
     )
 
 
-def main() -> int:
-    """Run the rank that the environment names; returns the exit code."""
+def main() -> None:
+    """Run the rank that the environment names."""
     stop_with_parent()
     try:
         train_rank(read_request(Path(sys.argv[1])))
-    except MuppetZooError as error:
-        print_error(error)
-        return error.exit_code
-    return 0
+    except BaseException as error:
+        code = report_error(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # An orderly end would wait for the other ranks, which wait for this one.
+        os._exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

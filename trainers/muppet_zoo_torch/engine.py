@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +15,7 @@ from muppet_zoo.run import Run
 from muppet_zoo_torch.batch import TensorBatch
 from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.optimizer import make_optimizer
+from muppet_zoo_torch.training_state import SavedState, load_whole, whole_moments
 
 # In half precision small gradients vanish, so the loss is made larger and they smaller again. The
 # factor is constant: one that adapts would be a state to save, and skip steps without a word.
@@ -51,16 +51,23 @@ class Engine(Protocol):
         """Update the parameters, clear the gradients; returns the norm before clipping."""
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write everything but random states; called on every process."""
-        ...
-
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote."""
+    def skip_step(self) -> None:
+        """Throw the step's gradients away instead; called on every process alike."""
         ...
 
     def full_state_dict(self) -> dict[str, Tensor]:
-        """All parameters by name, whole, on the CPU; called on every process."""
+        """All parameters by name, whole, on the CPU; called on every process.
+
+        Only the first process is given them; the others help to gather them and get nothing.
+        """
+        ...
+
+    def full_moments(self, kind: str) -> dict[str, Tensor]:
+        """The same for one of AdamW's moments; empty when the optimizer keeps none."""
+        ...
+
+    def load(self, state: SavedState) -> None:
+        """Take over parameters and moments, whoever saved them; called on every process."""
         ...
 
     def sum(self, values: Tensor) -> Tensor:
@@ -106,15 +113,14 @@ class TorchEngine:
         self._optimizer.zero_grad()
         return float(norm)
 
-    def save(self, folder: Path) -> None:
-        state = {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
-        torch.save(state, folder / "state.pt")
+    def skip_step(self) -> None:
+        self._optimizer.zero_grad()
 
-    def load(self, folder: Path) -> None:
-        path = folder / "state.pt"
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+    def load(self, state: SavedState) -> None:
+        load_whole(self.model, self._optimizer, state)
+
+    def full_moments(self, kind: str) -> dict[str, Tensor]:
+        return whole_moments(self.model, self._optimizer, kind)
 
     def full_state_dict(self) -> dict[str, Tensor]:
         return {name: value.detach().cpu() for name, value in self.model.state_dict().items()}

@@ -24,16 +24,18 @@ from torch import Tensor
 from muppet_zoo.batches import Position, StepPlan
 from muppet_zoo.collate import MicroBatch, collate
 from muppet_zoo.console import ProgressDisplay, note
-from muppet_zoo.errors import CheckpointError, DivergedError, TrainingError
+from muppet_zoo.errors import DivergedError, TrainingError
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.model_folder import MODEL_FOLDER
 from muppet_zoo.results import TaskReport, append_report, read_reports
+from muppet_zoo_torch.bad_losses import bad_examples, described
 from muppet_zoo_torch.batch import to_tensors
 from muppet_zoo_torch.checkpoints import (
-    STATE_FOLDER,
     CheckpointRecord,
-    check_same,
+    best_checkpoint,
+    drop_checkpoints,
     find_checkpoint,
+    load_checkpoint,
     save_checkpoint,
 )
 from muppet_zoo_torch.engine import Engine
@@ -41,7 +43,6 @@ from muppet_zoo_torch.evaluate import Scoring, evaluate_tasks, pad_id
 from muppet_zoo_torch.export import publish_model
 from muppet_zoo_torch.optimizer import base_rates, learning_rate_factor
 from muppet_zoo_torch.plan import Plan
-from muppet_zoo_torch.pretrained import first_line
 from muppet_zoo_torch.r3f import noise_keys
 from muppet_zoo_torch.run_log import (
     METRICS_FILE,
@@ -54,9 +55,15 @@ from muppet_zoo_torch.run_log import (
 REPORTS_FILE = "reports.jsonl"
 
 
+_AFTER_DIVERGENCE = (
+    "Going on would end here again: start another run with a lower optimizer.learning_rate or with "
+    "optimizer.gradient_clipping, from the encoder of an earlier checkpoint if need be"
+)
+
+
 @dataclass(kw_only=True)
 class _Tally:
-    """What happened since the last line of the log, summed on this process."""
+    """What happened since the last line of the log, summed on this process; no skipped steps."""
 
     losses: Tensor  # (tasks,) sums of scaled per-example losses
     counts: Tensor  # (tasks,) examples
@@ -64,14 +71,15 @@ class _Tally:
     cells: Tensor  # (2,) real tokens; tokens with padding
     started: float
     steps: int = 0
+    skipped: int = 0
     gradient_norm: float = 0.0
 
     def add(self, batch: MicroBatch, losses: Tensor) -> None:
         """A micro-batch and its losses, (examples,) in the order of its groups."""
         tasks = np.concatenate([rows.tasks for rows in batch.groups.values()])
         index = torch.from_numpy(tasks).long().to(losses.device)
-        self.losses.index_add_(0, index, losses)
-        self.counts.index_add_(0, index, torch.ones_like(losses))
+        self.losses.index_add_(0, index, losses.to(self.losses.dtype))
+        self.counts.index_add_(0, index, torch.ones_like(losses, dtype=self.counts.dtype))
         self.tokens += torch.from_numpy(tokens_by_task(batch, len(self.tokens)))
         self.cells += torch.tensor([batch.num_tokens, batch.input_ids.size], dtype=torch.float64)
 
@@ -82,6 +90,7 @@ def train(
     """Run to the end, from the newest checkpoint if there is one; returns the final scores."""
     record = CheckpointRecord(
         step=0,
+        num_updates=0,
         position=Position(),
         trainer=trainer,
         world_size=engine.world_size,
@@ -98,34 +107,34 @@ def train(
     with open_log(engine, plan, display, trainer) as log:
         _run_steps(engine, plan, record, log, display)
     publish_model(engine, plan, plan.num_steps, MODEL_FOLDER)
+    if engine.rank == 0 and plan.run.checkpointing.keep_best:
+        best = best_checkpoint(plan.out, _reports(plan))
+        note(f"the checkpoint with the best mean headline score is {best}")
     return final_reports(plan) if engine.rank == 0 else []
 
 
 def final_reports(plan: Plan) -> list[TaskReport]:
     """The scores after the last step, from the file."""
+    return [report for report in _reports(plan) if report.step == plan.num_steps]
+
+
+def _reports(plan: Plan) -> tuple[TaskReport, ...]:
     path = plan.out / REPORTS_FILE
-    reports = read_reports(path).reports if path.is_file() else ()
-    return [report for report in reports if report.step == plan.num_steps]
+    return read_reports(path).reports if path.is_file() else ()
 
 
 def _restore(engine: Engine, plan: Plan, fresh: CheckpointRecord) -> CheckpointRecord:
-    found = find_checkpoint(plan.out)
+    # One process reads and judges the files; the others must not come to another conclusion.
+    [found, *_] = engine.gather(find_checkpoint(plan.out) if engine.rank == 0 else None)
     if found is None:
         return fresh
     folder, record = found
-    check_same(record, fresh, folder)
-    try:
-        engine.load(folder / STATE_FOLDER)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # damaged bytes make the libraries raise whatever they run into
-        raise CheckpointError(
-            f"{folder} is damaged: {first_line(error)}; remove {folder} to go on from the one "
-            f"before"
-        ) from error
+    load_checkpoint(engine, folder, record, fresh)
     if engine.rank == 0:
         note(f"resuming after step {record.step} of {plan.num_steps} from {folder}")
-    return record
+    return replace(
+        fresh, step=record.step, num_updates=record.num_updates, position=record.position
+    )
 
 
 def _run_steps(
@@ -140,8 +149,13 @@ def _run_steps(
         _score(engine, plan, record.step, display, log)
     tally = _new_tally(engine, plan)
     for step, step_plan in _steps(plan, record):
-        _train_step(engine, plan, step, step_plan, tally)
-        record = replace(record, step=step + 1, position=step_plan.after)
+        taken = _train_step(engine, plan, step, step_plan, tally)
+        record = replace(
+            record,
+            step=step + 1,
+            num_updates=record.num_updates + taken,
+            position=step_plan.after,
+        )
         # A checkpoint ends a line of the log, and a run that goes on from it scores its step again
         # if scores are due, so what it writes is what an uninterrupted one would have written.
         # The checkpoint comes first: whatever scoring runs into, the steps are not lost.
@@ -152,9 +166,11 @@ def _run_steps(
             tally = _new_tally(engine, plan)
         paused = time.monotonic()
         if checkpoint:
-            save_checkpoint(engine, plan, record, run.checkpointing.keep)
+            save_checkpoint(engine, plan, record)
         if _scores_are_due(plan, record.step):
             _score(engine, plan, record.step, display, log)
+        if checkpoint and engine.rank == 0:
+            drop_checkpoints(plan.out, run.checkpointing, _reports(plan))
         tally.started += time.monotonic() - paused
     if record.step != plan.num_steps:
         raise TrainingError(f"the data ended after {record.step} of {plan.num_steps} steps")
@@ -177,11 +193,13 @@ def _steps(plan: Plan, record: CheckpointRecord) -> Iterator[tuple[int, StepPlan
     return zip(numbers, steps, strict=False) if len(numbers) else iter(())
 
 
-def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tally: _Tally) -> None:
+def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tally: _Tally) -> bool:
+    """One optimizer step; False when it was skipped, as the run wishes, for a bad loss."""
     mine = step_plan.for_rank(engine.rank, engine.world_size)
     # A bounded run's last step may hold fewer micro-batches; engines count on the usual number.
     usual = -(-plan.run.batching.micro_batches_per_step // engine.world_size)
     slots = [*mine, *[None] * (usual - len(mine))]
+    seen: list[tuple[MicroBatch, Tensor]] = []
     for i, micro_batch in enumerate(slots):
         number = i * engine.world_size + engine.rank
         torch.manual_seed(_random_seed(plan.run.seed, step, number))
@@ -195,19 +213,41 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
         weight = 0.0 if micro_batch is None else 1.0
         engine.backward(losses.sum() * (weight / step_plan.num_examples), last=i == len(slots) - 1)
         if micro_batch is not None:
-            tally.add(batch, losses.detach())
+            seen.append((batch, losses.detach()))
+    tally.steps += 1
+    if bad := bad_examples(engine, plan, seen):
+        _skip_or_stop(engine, plan, step, step_plan, bad)
+        tally.skipped += 1
+        return False
     factor = learning_rate_factor(step, plan.num_steps, plan.run.schedule)
     rates = base_rates(engine.model, plan.run.optimizer)
     tally.gradient_norm = engine.step([rate * factor for rate in rates])
-    tally.steps += 1
     if not math.isfinite(tally.gradient_norm):
         names = sorted({plan.specs[t].name for m in step_plan.micro_batches for t in m.tasks})
         raise DivergedError(
             f"step {step + 1}: the gradient is not finite ({tally.gradient_norm}); tasks in the "
-            f"step: {', '.join(names)}. Going on would end here again: start another run with a "
-            f"lower optimizer.learning_rate or with optimizer.gradient_clipping, from the encoder "
-            f"of an earlier checkpoint if need be"
+            f"step: {', '.join(names)}. {_AFTER_DIVERGENCE}"
         )
+    for batch, losses in seen:
+        tally.add(batch, losses)
+    return True
+
+
+def _skip_or_stop(
+    engine: Engine, plan: Plan, step: int, step_plan: StepPlan, bad: dict[str, list[int]]
+) -> None:
+    """Raises TrainingError, on every process, unless the step is to be skipped."""
+    found = f"step {step + 1}: {described(bad)}"
+    if sum(map(len, bad.values())) == step_plan.num_examples:
+        raise DivergedError(f"{found}. These are all examples of the step. {_AFTER_DIVERGENCE}")
+    if plan.run.on_bad_loss == "stop":
+        raise TrainingError(
+            f"{found}. Checkpoints are kept; look at these rows and go on with --resume --set "
+            f"on_bad_loss=skip to leave out their step, or build the task without them"
+        )
+    engine.skip_step()
+    if engine.rank == 0:
+        note(f"{found}; the step is skipped")
 
 
 def _random_seed(seed: int, step: int, micro_batch: int) -> int:
@@ -243,6 +283,7 @@ def _log(engine: Engine, plan: Plan, record: CheckpointRecord, tally: _Tally, lo
             num_cells=cells[1],
             learning_rate=plan.run.optimizer.learning_rate * factor,
             gradient_norm=tally.gradient_norm,
+            skipped_steps=tally.skipped,
             seconds=time.monotonic() - tally.started,
         )
     )

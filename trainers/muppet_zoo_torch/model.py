@@ -93,7 +93,8 @@ class MultiTaskModel(nn.Module):
             read = batch if batch.noise_keys is None else r3f.doubled(batch)
             logits = self._logits(read)
         inputs = self._head_inputs(read, logits)
-        touch = 0.0 * sum(x.sum() for x in logits.values())
+        # Else logits of one row that are not finite would spoil the losses of all others.
+        touch = sum(torch.nan_to_num(0.0 * x.sum()) for x in logits.values())
         losses = torch.cat([self._loss(name, x, batch) for name, x in inputs.items()]) + touch
         tasks = torch.cat([rows.tasks for rows in batch.groups.values()])
         return losses, tasks

@@ -16,7 +16,9 @@ def parameter_groups(model: MultiTaskModel, settings: OptimizerSettings) -> list
     """Encoder matrices, the encoder's other parameters, heads; each with its learning rate.
 
     Biases and norms are not decayed, as BERT's recipe has it. Heads are not decayed either: with
-    AdamW a head would shrink in every step, also in those in which its task is absent.
+    AdamW a head would shrink in every step, also in those in which its task is absent. Momentum
+    moves it then too, unless `head_momentum` is false: a first beta of 0 makes AdamW's update a
+    multiple of the gradient, so a gradient of 0 moves nothing, on any process at any ZeRO stage.
     """
     encoder = [p for p in model.encoder.parameters() if p.requires_grad]
     heads = [p for name, p in model.named_parameters() if not name.startswith("encoder.")]
@@ -28,6 +30,8 @@ def parameter_groups(model: MultiTaskModel, settings: OptimizerSettings) -> list
         {"params": [p for p in encoder if not _is_matrix(p)], "lr": rate, "weight_decay": 0.0},
         {"params": heads, "lr": head_rate, "weight_decay": 0.0},
     ]  # fmt: skip
+    if not settings.head_momentum:
+        groups[-1]["betas"] = (0.0, settings.betas[1])
     # Adapters have no biases, and of a frozen encoder nothing is left.
     return [group for group in groups if group["params"]]
 

@@ -59,6 +59,7 @@ def make_plan(request: TrainRequest) -> Plan:
     Raises:
         ShardError: a train split is not built, or was built from another spec or tokenizer.
         UnknownNameError: no task has the split to evaluate on.
+        UsageError: settings that do not go together.
         NotTrainableError: a task's answers are generated and the encoder has no decoder.
     """
     run = request.run
@@ -91,6 +92,11 @@ def make_plan(request: TrainRequest) -> Plan:
     if (run.schedule.warmup_steps or 0) > num_steps:
         raise UsageError(
             f"schedule.warmup_steps: {run.schedule.warmup_steps}, but the run has {num_steps} steps"
+        )
+    if run.checkpointing.keep_best and run.evaluation.every_steps is None:
+        raise UsageError(
+            "checkpointing.keep_best needs scores of several checkpoints; set "
+            "evaluation.every_steps, best to checkpointing.every_steps"
         )
     evaluation = _evaluation(run, request.tasks, held_out)
     check_one_tokenizer([*train, *evaluation.values()])

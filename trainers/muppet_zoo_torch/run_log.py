@@ -38,6 +38,7 @@ class Progress:
 
     losses, counts, tokens: by task, in the order of the run: sums of losses, examples, real tokens.
     num_cells: tokens with padding.
+    skipped_steps: steps left out for a loss that was not finite; they are in no other number.
     """
 
     step: int
@@ -47,6 +48,7 @@ class Progress:
     num_cells: float
     learning_rate: float
     gradient_norm: float
+    skipped_steps: int
     seconds: float
 
 
@@ -133,15 +135,16 @@ def _entry(plan: Plan, progress: Progress) -> dict[str, Any]:
 
     return {
         "step": progress.step,
-        "loss": mean(present),
+        "loss": mean(present) if present else None,  # every step was skipped
         "family_losses": {family: mean(tasks) for family, tasks in sorted(families.items())},
         "task_losses": {names[i]: mean([i]) for i in present},
         "task_examples": {names[i]: int(progress.counts[i]) for i in present},
         "task_tokens": {names[i]: int(progress.tokens[i]) for i in present},
         "learning_rate": progress.learning_rate,
         "gradient_norm": progress.gradient_norm,
+        "skipped_steps": progress.skipped_steps,
         "num_tokens": int(num_tokens),
-        "padding_share": 1 - num_tokens / progress.num_cells,
+        "padding_share": 1 - num_tokens / progress.num_cells if progress.num_cells else 0.0,
         "tokens_per_s": num_tokens / progress.seconds,
         "seconds": progress.seconds,
         "peak_memory_bytes": peak_memory_bytes(),
@@ -158,7 +161,7 @@ def peak_memory_bytes() -> int:
 
 def _figures(entry: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "loss": f"{entry['loss']:.3f}",
+        "loss": "none" if entry["loss"] is None else f"{entry['loss']:.3f}",
         "learning rate": f"{entry['learning_rate']:.2g}",
         "tokens/s": f"{entry['tokens_per_s']:,.0f}",
         "padding": f"{entry['padding_share']:.1%}",
@@ -186,6 +189,6 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, float]:
     for key, value in entry.items():
         if isinstance(value, Mapping):
             values |= {f"{key}/{name}": float(number) for name, number in value.items()}
-        elif key != "step":
+        elif key != "step" and value is not None:
             values[key] = float(value)
     return values

@@ -19,7 +19,7 @@ from muppet_zoo.results import TaskReport
 from muppet_zoo.run import Run
 from muppet_zoo.trainer_api import EvalRequest, ExportRequest, PredictRequest, TrainRequest
 from muppet_zoo_torch.adaptation import adapt
-from muppet_zoo_torch.checkpoints import find_checkpoint
+from muppet_zoo_torch.checkpoints import holds_checkpoint
 from muppet_zoo_torch.checks import check_answers_fit, check_data_fits
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import default_device, evaluate_folder
@@ -32,6 +32,8 @@ from muppet_zoo_torch.predict import predict
 from muppet_zoo_torch.pretrained import is_encoder_decoder, load_encoder, read_tokenizer
 from muppet_zoo_torch.reuse import reuse_heads
 
+# What may differ when a run goes on. Checkpoints know the data's digest, so it may lie elsewhere.
+_FREE_ON_RESUME = {"data", "trainer", "deepspeed", "checkpointing", "on_bad_loss"}
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
 
@@ -137,7 +139,7 @@ def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport] | None:
     """
     out, run_file = plan.out, plan.out / RUN_FILE
     # A run that ended before its first checkpoint, for a wrong setting say, has nothing to keep.
-    if find_checkpoint(out) is not None or (out / MODEL_FOLDER).is_dir():
+    if holds_checkpoint(out) or (out / MODEL_FOLDER).is_dir():
         if not resume:
             raise UsageError(
                 f"{out} already holds a run; add --resume to go on with it, or choose another --out"
@@ -147,7 +149,7 @@ def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport] | None:
             note(f"{out} is complete; nothing to do")
             return final_reports(plan)
     elif resume:
-        note(f"{out} holds no whole checkpoint; starting from the first step")
+        note(f"{out} holds no checkpoint; starting from the first step")
     with writing(run_file):
         write_atomically(run_file, json.dumps(dict(plan.run.raw), indent=1).encode())
     missing = [spec.name for spec in plan.specs if spec.name not in plan.evaluation]
@@ -160,7 +162,7 @@ def prepare_out(plan: Plan, *, resume: bool) -> list[TaskReport] | None:
 
 
 def _check_same_run(run_file: Path, run: Run) -> None:
-    """Refuse other settings; where the data lies is none, since checkpoints know its digest."""
+    """Refuse other settings, but for those that change nothing in what an example teaches."""
     if not run_file.is_file():
         note(f"{run_file} is missing; going on with the settings given now")
         return
@@ -171,7 +173,7 @@ def _check_same_run(run_file: Path, run: Run) -> None:
             f"{run_file} is damaged: {error}; remove it to go on with the settings given now"
         ) from error
     now = json.loads(json.dumps(dict(run.raw)))
-    keys = {*before, *now} - {"data"}
+    keys = {*before, *now} - _FREE_ON_RESUME
     different = sorted(key for key in keys if before.get(key) != now.get(key))
     if different:
         changes = "; ".join(f"{key}: {before.get(key)} → {now.get(key)}" for key in different)
