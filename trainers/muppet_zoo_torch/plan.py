@@ -67,12 +67,7 @@ def make_plan(request: TrainRequest) -> Plan:
     check_trackers(run)
     layout = lay_out(request.tasks)
     check_can_generate(run.model.encoder, layout)
-    train = open_splits(run.data, request.tasks, "train")
-    held_out: dict[str, BuiltSplit] = {}
-    if run.sample is not None:
-        parts = [sampled(split, run.sample, run.seed) for split in train]
-        train = tuple(part for part, _ in parts)
-        held_out = {s.name: rest for s, (_, rest) in zip(request.tasks, parts, strict=True)}
+    train, held_out = _train_data(run, request.tasks)
     sizes = tuple(split.num_records for split in train)
     order = Order(
         seed=run.seed,
@@ -111,6 +106,20 @@ def make_plan(request: TrainRequest) -> Plan:
         num_steps=num_steps,
         stop_after_examples=stop,
     )
+
+
+def _train_data(
+    run: Run, specs: Sequence[TaskSpec]
+) -> tuple[tuple[BuiltSplit, ...], dict[str, BuiltSplit]]:
+    """What each task is trained on, and by task what of its train split the run holds out."""
+    train = open_splits(run.data, specs, "train")
+    if run.sample is None:
+        return train, {}
+    parts = [sampled(split, run.sample, run.seed) for split in train]
+    held_out: dict[str, BuiltSplit] = {
+        spec.name: rest for spec, (_, rest) in zip(specs, parts, strict=True)
+    }
+    return tuple(part for part, _ in parts), held_out
 
 
 def _evaluation(
