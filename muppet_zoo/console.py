@@ -153,6 +153,8 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and 0 < abs(value) < 0.001:
+        return f"{value:.1e}"  # a small p-value or learning rate is not 0.000
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) >= 1000 or value == 0 else f"{value:.3f}"
     if isinstance(value, int):

@@ -24,7 +24,7 @@ from muppet_zoo.errors import UsageError
 from muppet_zoo.examples import Example, examples_of
 from muppet_zoo.formats import Segments
 from muppet_zoo.generation import Answer, Generation
-from muppet_zoo.heads import MultipleChoice
+from muppet_zoo.heads import Classification, MultipleChoice
 from muppet_zoo.rows import Row, RowProblem
 from muppet_zoo.spans import Span
 from muppet_zoo.spec import TaskSpec
@@ -236,6 +236,8 @@ class ExampleEncoder:
             "second_start": second_start,
             **targets.columns,
         }
+        if isinstance(self._spec.head, Classification) and self._spec.head.group:
+            columns["group"] = pa.array([record.group for record in records], type=pa.string())
         return {
             "batch": pa.RecordBatch.from_pydict(columns),
             "lengths": longest,

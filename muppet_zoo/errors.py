@@ -10,8 +10,9 @@
     │   └── DivergedError          its settings let the gradient grow beyond all numbers
     ├── NotTrainableError          the task is valid, but this model cannot learn it
     ├── licenses.LicenseError      licences do not permit what a policy asks
-    ├── metrics.ScoreError         predictions and references that cannot be scored
+    ├── metric_inputs.ScoreError   predictions and references that cannot be scored
     ├── results.ReportError        reports that cannot be read or compared
+    ├── report.score_statistics.StatisticsError   values that have no mean or interval
     └── UsageError                 exit code 2: the request itself cannot be carried out
         ├── UnknownNameError       no such task, mixture, trainer, split …; carries near matches
         └── MissingExtraError      an optional dependency is not installed

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from muppet_zoo.formats import Segments
+from muppet_zoo.heads import Classification
 from muppet_zoo.row_operations import apply_operations
 from muppet_zoo.rows import Row
 from muppet_zoo.spec import TaskSpec
@@ -17,11 +18,15 @@ from muppet_zoo.spec import TaskSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One example. `row` is the number of the source row; `target` is None where unlabelled."""
+    """One example. `row` is the number of the source row; `target` is None where unlabelled.
+
+    `group` is a text that is the same in all examples to be scored together; else None.
+    """
 
     row: int
     segments: Segments
     target: Any
+    group: str | None = None
 
 
 def examples_of(spec: TaskSpec, number: int, row: Row, *, labelled: bool) -> list[Example]:
@@ -34,5 +39,6 @@ def examples_of(spec: TaskSpec, number: int, row: Row, *, labelled: bool) -> lis
     for result in apply_operations(spec.rows, row):
         segments = spec.inputs.render(result)
         target = spec.head.read_target(result, segments) if labelled else None
-        examples.append(Example(row=number, segments=segments, target=target))
+        group = spec.head.read_group(result) if isinstance(spec.head, Classification) else None
+        examples.append(Example(row=number, segments=segments, target=target, group=group))
     return examples

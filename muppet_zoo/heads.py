@@ -8,6 +8,7 @@ trainer; nothing here knows torch.
 
 Stored targets, `-1` (NaN for regression) where the publisher keeps the labels:
     classification        target  int32            label index
+                          group   string           with `group`: equal where scored together
     multiple_choice       target  int32            option index
     regression            target  float32          value on the spec's scale
     multi_label           target  list<int32>      label indices, ascending; [-1] = unlabelled
@@ -23,6 +24,7 @@ Stored targets, `-1` (NaN for regression) where the publisher keeps the labels:
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +88,7 @@ class Classification:
     target_kinds: ClassVar[frozenset[str]] = frozenset({"label", "integer", "string", "boolean"})
     target: str
     labels: tuple[str, ...]
+    group: tuple[str, ...] = ()
     shared_head: str | None = None
 
     @property
@@ -93,7 +96,13 @@ class Classification:
         return len(self.labels)
 
     def columns(self) -> tuple[str, ...]:
-        return (self.target,)
+        return (self.target, *self.group)
+
+    def read_group(self, row: Row) -> str | None:
+        """What rows that are scored together have in common, such as their question."""
+        if not self.group:
+            return None
+        return json.dumps([get_path(row, column) for column in self.group], default=str)
 
     def read_target(self, row: Row, segments: Segments) -> int:
         return _LabelReader(self.labels)(get_path(row, self.target), self.target)

@@ -27,17 +27,22 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral, Real
 from typing import Any
 
-from muppet_zoo.errors import MissingExtraError, MuppetZooError, UnknownNameError
+from muppet_zoo.errors import MissingExtraError, UnknownNameError
+from muppet_zoo.metric_inputs import (
+    ScoreError,
+    flat,
+    indicator,
+    is_label_sets,
+    is_list,
+    numbers,
+    paired_words,
+    texts,
+)
 
-MetricFunction = Callable[[list[Any], list[Any], int], float]
+MetricFunction = Callable[..., float]
 LabelsCheck = Callable[[Sequence[str]], str | None]
-
-
-class ScoreError(MuppetZooError):
-    """Predictions and references that cannot be scored."""
 
 
 def _any_labels(labels: Sequence[str]) -> str | None:
@@ -67,7 +72,8 @@ class Metric:
     """One way to score predictions.
 
     `heads` are the head types it suits; `function` maps (predictions, references, num_labels),
-    both lists non-empty and equally long, to a score; `library` is the package that defines it;
+    both lists non-empty and equally long, to a score, and (predictions, references, groups) where
+    `grouped`: examples of one group are scored together; `library` is the package that defines it;
     `labels_problem` says of a head's labels why they cannot be scored, or None.
     """
 
@@ -77,15 +83,22 @@ class Metric:
     library: str
     labels_problem: LabelsCheck = _any_labels
     higher_is_better: bool = True
+    grouped: bool = False
 
 
 def score(
-    metric_name: str, predictions: Sequence[Any], references: Sequence[Any], *, num_labels: int
+    metric_name: str,
+    predictions: Sequence[Any],
+    references: Sequence[Any],
+    *,
+    num_labels: int,
+    groups: Sequence[str] | None = None,
 ) -> float:
     """Score predictions against references, in the forms of the module docstring.
 
     `num_labels` bounds label indices (for multiple_choice: the most options of any row); heads
-    without labels ignore it. Raises UnknownNameError, ScoreError for what cannot be scored (no
+    without labels ignore it. `groups` says of each example which it is scored with; only a grouped
+    metric reads it. Raises UnknownNameError, ScoreError for what cannot be scored (no
     rows, unequal numbers of rows, a prediction that is not finite, an unlabelled reference), and
     MissingExtraError when the library is not installed.
     """
@@ -99,8 +112,14 @@ def score(
         )
     if len(references) == 0:
         raise ScoreError(f"{metric_name}: there are no examples to score")
+    if metric.grouped and (groups is None or len(groups) != len(references)):
+        raise ScoreError(
+            f"{metric_name}: the group of every example is needed, in the same order; build data "
+            f"again that was built before its spec named a `group`"
+        )
+    third = groups if metric.grouped else num_labels
     try:
-        value = float(metric.function(list(predictions), list(references), num_labels))
+        value = float(metric.function(list(predictions), list(references), third))
     except ScoreError as error:
         raise ScoreError(f"{metric_name}: {error}") from None
     if math.isnan(value):
@@ -110,10 +129,18 @@ def score(
 
 
 def score_all(
-    names: Sequence[str], predictions: Sequence[Any], references: Sequence[Any], *, num_labels: int
+    names: Sequence[str],
+    predictions: Sequence[Any],
+    references: Sequence[Any],
+    *,
+    num_labels: int,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, float]:
     """`score` for each name, in the order of `names`."""
-    return {name: score(name, predictions, references, num_labels=num_labels) for name in names}
+    return {
+        name: score(name, predictions, references, num_labels=num_labels, groups=groups)
+        for name in names
+    }
 
 
 def load_library(module: str, *, extra: str = "train") -> Any:
@@ -125,106 +152,9 @@ def load_library(module: str, *, extra: str = "train") -> Any:
         raise MissingExtraError(missing, extra) from error
 
 
-def _index(value: Any, *, what: str, row: int, num_labels: int) -> int:
-    if isinstance(value, Integral) and 0 <= int(value) < num_labels:
-        return int(value)
-    unlabelled = "; -1 marks an unlabelled row, which has no score" if value == -1 else ""
-    raise ScoreError(
-        f"{what} of row {row} is {value!r}; allowed: a whole number from 0 to "
-        f"{num_labels - 1}{unlabelled}"
-    )
-
-
-def _indices(values: list[Any], what: str, num_labels: int) -> list[int]:
-    return [
-        _index(value, what=what, row=row, num_labels=num_labels) for row, value in enumerate(values)
-    ]
-
-
-def _texts(values: list[Any], what: str) -> list[str]:
-    for row, value in enumerate(values):
-        if not isinstance(value, str):
-            raise ScoreError(f"{what} of row {row} is {value!r}; allowed: a text")
-    return values
-
-
-def _numbers(values: list[Any], what: str) -> list[float]:
-    for row, value in enumerate(values):
-        if not isinstance(value, Real) or not math.isfinite(value):
-            raise ScoreError(f"{what} of row {row} is {value!r}; allowed: a finite number")
-    return [float(value) for value in values]
-
-
-def _is_list(value: Any) -> bool:
-    """Whether a row has several elements. A text does not, though it can be iterated."""
-    return isinstance(value, Iterable) and not isinstance(value, str)
-
-
-def _words(values: list[Any], what: str) -> list[list[str]]:
-    """Label names per word, as lists: seqeval cannot join tuples."""
-    rows = []
-    for row, value in enumerate(values):
-        if not _is_list(value) or not all(isinstance(label, str) for label in value):
-            raise ScoreError(
-                f"{what} of row {row} is {value!r}; allowed: a list of label names, one per word"
-            )
-        rows.append(list(value))
-    return rows
-
-
-def _paired_words(
-    predictions: list[Any], references: list[Any]
-) -> tuple[list[list[str]], list[list[str]]]:
-    predicted, expected = _words(predictions, "prediction"), _words(references, "reference")
-    for row, (left, right) in enumerate(zip(predicted, expected, strict=True)):
-        if len(left) != len(right):
-            raise ScoreError(
-                f"row {row} has {len(left)} predicted labels for {len(right)} words; a word that "
-                f"was cut off still needs a label"
-            )
-    if not any(expected):
-        raise ScoreError("there are no words to score")
-    return predicted, expected
-
-
-def _flat(
-    predictions: list[Any], references: list[Any], num_labels: int
-) -> tuple[list[Any], list[Any]]:
-    """One outcome per example, or per word where rows are label names of words."""
-    if not _is_list(references[0]):
-        return (
-            _indices(predictions, "prediction", num_labels),
-            _indices(references, "reference", num_labels),
-        )
-    predicted, expected = _paired_words(predictions, references)
-    return [label for row in predicted for label in row], [
-        label for row in expected for label in row
-    ]
-
-
-def _is_label_sets(references: list[Any]) -> bool:
-    """Whether rows are lists of label indices. Rows that are all empty are label sets too."""
-    return all(
-        _is_list(row) and all(not isinstance(label, str) for label in row) for row in references
-    )
-
-
-def _indicator(values: list[Any], what: str, num_labels: int) -> Any:
-    """(N, num_labels) int8, 1 where the label holds."""
-    import numpy as np
-
-    matrix = np.zeros((len(values), num_labels), dtype=np.int8)
-    for row, labels in enumerate(values):
-        if not _is_list(labels):
-            raise ScoreError(f"{what} of row {row} is {labels!r}; allowed: a list of label indices")
-        for label in labels:
-            matrix[row, _index(label, what=what, row=row, num_labels=num_labels)] = 1
-    return matrix
-
-
 def _accuracy(predictions: list[Any], references: list[Any], num_labels: int) -> float:
     """Source: sklearn.metrics.accuracy_score. Per word where rows are words."""
-    predicted, expected = _flat(predictions, references, num_labels)
+    predicted, expected = flat(predictions, references, num_labels)
     return float(load_library("sklearn.metrics").accuracy_score(expected, predicted))
 
 
@@ -232,7 +162,7 @@ def _binary_f1(predictions: list[Any], references: list[Any], num_labels: int) -
     """Source: sklearn.metrics.f1_score, average="binary". The last label is the positive class."""
     if num_labels != 2:
         raise ScoreError(_not_two_labels(num_labels))
-    predicted, expected = _flat(predictions, references, num_labels)
+    predicted, expected = flat(predictions, references, num_labels)
     # No positive label anywhere is 0/0: 0.0, scikit-learn's own default, minus its warning.
     return float(
         load_library("sklearn.metrics").f1_score(expected, predicted, pos_label=1, zero_division=0)
@@ -249,13 +179,13 @@ def _averaged_f1(
     does for one label per example; for label sets it needs zero_division=nan, else a label that
     a small split lacks counts as 0 and a perfect prediction scores below 1.
     """
-    if _is_label_sets(references):
+    if is_label_sets(references):
         if num_labels < 2:
             raise ScoreError(f"label sets need at least 2 labels and the head has {num_labels}")
-        predicted = _indicator(predictions, "prediction", num_labels)
-        expected = _indicator(references, "reference", num_labels)
+        predicted = indicator(predictions, "prediction", num_labels)
+        expected = indicator(references, "reference", num_labels)
     else:
-        predicted, expected = _flat(predictions, references, num_labels)
+        predicted, expected = flat(predictions, references, num_labels)
     value = float(
         load_library("sklearn.metrics").f1_score(
             expected, predicted, average=average, zero_division=math.nan
@@ -265,13 +195,28 @@ def _averaged_f1(
     return 0.0 if math.isnan(value) else value
 
 
+def _group_exact_match(
+    predictions: list[Any], references: list[Any], groups: Sequence[str]
+) -> float:
+    """Share of groups in which every example is predicted rightly.
+
+    Source: exact match of MultiRC in SuperGLUE (Wang et al. 2019, section 3): a question counts
+    when all its candidate answers are labelled rightly. Its F1a is `f1` over all candidates.
+    """
+    right: dict[str, bool] = {}
+    for group, prediction, reference in zip(groups, predictions, references, strict=True):
+        right[group] = right.get(group, True) and prediction == reference
+    accuracy_score = load_library("sklearn.metrics").accuracy_score
+    return float(accuracy_score([True] * len(right), [*right.values()]))
+
+
 def _is_constant(values: list[Any]) -> bool:
     return len(set(values)) == 1
 
 
 def _matthews(predictions: list[Any], references: list[Any], num_labels: int) -> float:
     """Source: sklearn.metrics.matthews_corrcoef."""
-    predicted, expected = _flat(predictions, references, num_labels)
+    predicted, expected = flat(predictions, references, num_labels)
     # A constant side makes it 0/0. scikit-learn's answer is 0.0 too, with a warning when there is
     # one label in all; _correlation says why that is right.
     if _is_constant(predicted) or _is_constant(expected):
@@ -283,7 +228,7 @@ def _correlation(
     predictions: list[Any], references: list[Any], num_labels: int, *, function: str
 ) -> float:
     """Source: scipy.stats.pearsonr or scipy.stats.spearmanr."""
-    predicted, expected = _numbers(predictions, "prediction"), _numbers(references, "reference")
+    predicted, expected = numbers(predictions, "prediction"), numbers(references, "reference")
     # A correlation with a constant is 0/0. It is scored 0.0, as a constant knows nothing of the
     # target: an untrained model, or a bad seed, is an ordinary result that has to be reported,
     # and neither a NaN, which JSON cannot hold and no comparison can rank, nor a warning helps.
@@ -310,9 +255,9 @@ def _squad(predictions: list[Any], references: list[Any], num_labels: int, *, ke
     squad = load_library("torchmetrics.functional.text").squad
     values = []
     for row, (prediction, answers) in enumerate(
-        zip(_texts(predictions, "prediction"), references, strict=True)
+        zip(texts(predictions, "prediction"), references, strict=True)
     ):
-        if not _is_list(answers) or not all(isinstance(answer, str) for answer in answers):
+        if not is_list(answers) or not all(isinstance(answer, str) for answer in answers):
             raise ScoreError(f"reference of row {row} is {answers!r}; allowed: a list of texts")
         # No answer is right when nothing is predicted. Source: SQuAD 2.0 evaluation script.
         accepted = list(answers) or [""]
@@ -331,7 +276,7 @@ def _entity_f1(predictions: list[Any], references: list[Any], num_labels: int) -
     `conlleval` does: an I- tag that follows O or another type starts an entity. Published NER
     scores are computed so; seqeval's strict IOB2 mode would drop such an entity.
     """
-    predicted, expected = _paired_words(predictions, references)
+    predicted, expected = paired_words(predictions, references)
     labels = {label for rows in (predicted, expected) for row in rows for label in row}
     if problem := _entity_tags(sorted(labels)):
         raise ScoreError(problem)
@@ -344,7 +289,7 @@ def _rouge(predictions: list[Any], references: list[Any], num_labels: int, *, ki
     Source: the rouge-score package, Google's re-implementation of ROUGE-1.5.5 (Lin
     2004). Its tokenizer keeps a-z and 0-9 alone, so it suits English only.
     """
-    predicted, expected = _texts(predictions, "prediction"), _texts(references, "reference")
+    predicted, expected = texts(predictions, "prediction"), texts(references, "reference")
     scorer = load_library("rouge_score.rouge_scorer").RougeScorer([kind], use_stemmer=True)
     values = [
         float(scorer.score(target, prediction)[kind].fmeasure)
@@ -386,6 +331,13 @@ METRICS: dict[str, Metric] = {
     ),
     "matthews_correlation": Metric(
         name="matthews_correlation", heads=_CLASSES, function=_matthews, library="scikit-learn"
+    ),
+    "group_exact_match": Metric(
+        name="group_exact_match",
+        heads=_CLASSES,
+        function=_group_exact_match,
+        library="scikit-learn",
+        grouped=True,
     ),
     "pearson": Metric(
         name="pearson",

@@ -218,6 +218,11 @@ class Records:
         """Any column as Python values, for what only scoring needs: `context`, `answers`, `row`…"""
         return [part.batch.column(name)[at].as_py() for part, at in self._places(rows)]
 
+    def groups(self, rows: NDArray[np.int64]) -> list[str] | None:
+        """What these rows are scored together by; None where the spec names no `group`."""
+        has_groups = "group" in self._parts[0].batch.schema.names
+        return self.column("group", rows) if has_groups else None
+
     def _targets(self, places: Sequence[tuple[_Part, int]]) -> Sequence[Any] | NDArray[Any]:
         values = [part.target(at) for part, at in places]
         if self.head_type == "regression":

@@ -310,6 +310,8 @@ def _check_fit(data: Mapping[str, Any], schema: SchemaCheck) -> Iterator[_Proble
                 yield _Problem(("metrics", i), message)
             elif "labels" in data["head"] and schema.intact("head"):
                 problem = METRICS[name].labels_problem(data["head"]["labels"])
+                if METRICS[name].grouped and not data["head"].get("group"):
+                    problem = "the head names no `group`, the columns equal within one group"
                 if problem:
                     yield _Problem(("metrics", i), f"{name}: {problem}")
     if schema.intact("head"):

@@ -99,3 +99,8 @@ def test_a_line_number_stays_a_number(
     finding = Finding(path=Path("x.yaml"), line=100, column=1, field="name", message="found 1")
     print_error(SpecError([finding]))
     assert capsys.readouterr().err == "x.yaml:100:1: name: found 1\n"
+
+
+def test_a_small_number_is_not_shown_as_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("", [{"p": 0.00004}, {"p": 0.0}, {"p": 0.25}])
+    assert capsys.readouterr().out.split() == ["p", "4.0e-05", "0", "0.250"]

@@ -11,6 +11,7 @@ from helpers import ROOT, child_env
 HEAVY = (
     *("torch", "transformers", "deepspeed", "datasets", "sklearn", "scipy", "torchmetrics"),
     *("pyarrow", "numpy", "pandas", "tokenizers", "huggingface_hub", "seqeval", "rouge_score"),
+    *("matplotlib", "statsmodels", "jinja2"),
     "ftfy",
 )
 COMMANDS = (
@@ -18,7 +19,7 @@ COMMANDS = (
     *("list --help", "show --help", "validate --help", "build --help", "train --help"),
     *("export --help", "predict --help"),
     *("citations cola", "citations --help"),
-    *("lock --help", "overlap --help"),
+    *("lock --help", "overlap --help", "report --help"),
     *("doctor --help", "finetune --help"),
     *("add-task --help", "preview --help", "stats --help"),
 )
@@ -81,6 +82,7 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
         *("trainer_api", "run", "overlap.compare", "add_task.samples", "add_task.hub_info"),
         *("add_task.proposals", "add_task.files", "previews", "task_stats"),
         *("samples", "cell_results", "finetune_plan", "finetune"),
+        *("report.compare", "report.page"),
     ],
 )
 def test_a_module_of_the_data_package_loads_no_framework(module: str) -> None:

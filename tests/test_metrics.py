@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muppet_zoo.errors import MissingExtraError, UnknownNameError
-from muppet_zoo.metrics import METRICS, ScoreError, score, score_all
+from muppet_zoo.metric_inputs import ScoreError
+from muppet_zoo.metrics import METRICS, score, score_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,7 @@ EXAMPLES: dict[str, tuple[st.SearchStrategy[tuple[Any, Any]], int]] = {
     "span": (st.tuples(TEXT, st.lists(TEXT, max_size=3)), 0),
     "generation": (st.tuples(TEXT, TEXT), 0),
 }
+QUESTIONS = [f"question {i // 2}" for i in range(12)]
 EVERY_PAIR = [(metric.name, head) for metric in METRICS.values() for head in sorted(metric.heads)]
 
 
@@ -226,19 +228,22 @@ def test_properties(metric: str, head: str, data: st.DataObject) -> None:
     examples, num_labels = EXAMPLES[head]
     pairs = data.draw(st.lists(examples, min_size=1, max_size=12))
     predictions, references = [left for left, _ in pairs], [right for _, right in pairs]
-    value = score(metric, predictions, references, num_labels=num_labels)
+    groups = QUESTIONS[: len(pairs)]
+    value = score(metric, predictions, references, num_labels=num_labels, groups=groups)
     assert (-1.0 if metric in CORRELATIONS else 0.0) <= value <= 1.0
 
     order = data.draw(st.permutations(range(len(pairs))))
     shuffled = score(
         metric, [predictions[i] for i in order], [references[i] for i in order],
-        num_labels=num_labels,
+        num_labels=num_labels, groups=[groups[i] for i in order],
     )  # fmt: skip
     assert shuffled == pytest.approx(value, abs=1e-9)
 
     perfect = _perfect(metric, head, references)
     if perfect is not None:
-        assert score(metric, perfect, references, num_labels=num_labels) == pytest.approx(1.0)
+        assert score(
+            metric, perfect, references, num_labels=num_labels, groups=groups
+        ) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("metric", ["pearson", "spearman"])
@@ -375,3 +380,88 @@ def test_a_missing_library_says_how_to_install_it(
     predictions, references = values.get(metric, ([0], [0]))
     with pytest.raises(MissingExtraError, match=rf"'{package}'.*muppet-zoo\[train\]"):
         score(metric, predictions, references, num_labels=2)
+
+
+def test_multirc_scores_answers_and_whole_questions() -> None:
+    # Three questions with 3, 2 and 1 candidates; one answer of the second is missed. F1a counts
+    # candidates, tp 2 fp 0 fn 1: 2·2 / (2·2 + 1). Exact match counts questions: 2 of 3.
+    questions = ["a", "a", "a", "b", "b", "c"]
+    predictions, references = [1, 0, 1, 0, 0, 0], [1, 0, 1, 0, 1, 0]
+    scores = score_all(
+        ["f1", "group_exact_match"], predictions, references, num_labels=2, groups=questions
+    )
+    assert scores == {"f1": pytest.approx(4 / 5), "group_exact_match": pytest.approx(2 / 3)}
+
+
+def test_groups_count_wherever_their_rows_are() -> None:
+    # Rows of question a are not neighbours, and one of them is wrong: only b is right.
+    value = score("group_exact_match", [0, 1, 1], [0, 1, 0], num_labels=2, groups=["a", "b", "a"])
+    assert value == 1 / 2
+
+
+@pytest.mark.parametrize("groups", [None, ["a"]])
+def test_a_grouped_metric_needs_every_group(groups: list[str] | None) -> None:
+    with pytest.raises(ScoreError, match=r"^group_exact_match: the group of every example"):
+        score("group_exact_match", [0, 1], [0, 1], num_labels=2, groups=groups)
+
+
+# One dev set of each benchmark in small: (benchmark, scores by hand, predictions, references, K).
+BENCHMARKS: list[tuple[str, dict[str, float], list[Any], list[Any], int]] = [
+    # GLUE, MRPC and QQP: accuracy 3/5; F1 of "same": tp 2, fp 1, fn 1.
+    ("mrpc", {"accuracy": 3 / 5, "f1": 4 / 6}, [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], 2),
+    # GLUE, CoLA: tp 1 tn 1 fp 1 fn 0: (1·1 - 1·0) / sqrt(2·1·2·1).
+    ("cola", {"matthews_correlation": 1 / 2}, [1, 1, 0], [1, 0, 0], 2),
+    # GLUE, STS-B. Deviations (-1, 0, 1), (-2, 1, 1): 3 / sqrt(2·6). Ranks (1, 2, 3), (1, 2.5, 2.5).
+    (
+        "stsb",
+        {"pearson": 3 / math.sqrt(12), "spearman": 1.5 / math.sqrt(2 * 1.5)},
+        [1.0, 2.0, 3.0],
+        [0.0, 3.0, 3.0],
+        1,
+    ),
+    # SuperGLUE, CB: accuracy 3/4; F1 of each of three classes: 2/3, 2/3, 1, unweighted.
+    ("cb", {"accuracy": 3 / 4, "macro_f1": 7 / 9}, [0, 0, 1, 2], [0, 1, 1, 2], 3),
+    # SuperGLUE, ReCoRD: the best of all accepted names. Rows: equal but for case; "Ada Byron" and
+    # "Lady Ada Byron" share 2 of 2 and 3 words, F1 2·1·(2/3) / (5/3) = 4/5; nothing shared.
+    (
+        "record",
+        {"squad_exact_match": 1 / 3, "squad_f1": (1 + 4 / 5 + 0) / 3},
+        ["ada byron", "Ada Byron", "Paris"],
+        [["Ada Byron", "Lovelace"], ["Lovelace", "Lady Ada Byron"], ["London", "Rome"]],
+        0,
+    ),
+    # SQuAD 1.1: articles and punctuation do not count; 1 of 2 words right, F1 2·(1/2)·1 / (3/2).
+    (
+        "squad",
+        {"squad_exact_match": 1 / 2, "squad_f1": (1 + 2 / 3) / 2},
+        ["The Nile.", "in 1905"],
+        [["Nile"], ["1905", "year 1905 AD"]],
+        0,
+    ),
+    # SQuAD 2.0: no answer is right only when nothing is said, and then wholly.
+    (
+        "squad_v2",
+        {"squad_exact_match": 1 / 3, "squad_f1": 1 / 3},
+        ["", "Rome", ""],
+        [[], [], ["Rome"]],
+        0,
+    ),
+    # ROUGE with stems. Words: "the" and "cat" shared, 2 of 3 and 2 of 3. Pairs: "the cat", 1 of 2
+    # and 2. Longest common subsequence "the cat", again 2 of 3 and 3.
+    (
+        "rouge",
+        {"rouge1": 2 / 3, "rouge2": 1 / 2, "rougeL": 2 / 3},
+        ["the cats slept"],
+        ["The cat ran"],
+        0,
+    ),
+]
+
+
+@pytest.mark.parametrize("case", BENCHMARKS, ids=[case[0] for case in BENCHMARKS])
+def test_benchmarks_are_scored_as_by_their_own_scripts(
+    case: tuple[str, dict[str, float], list[Any], list[Any], int],
+) -> None:
+    _, expected, predictions, references, num_labels = case
+    scores = score_all(list(expected), predictions, references, num_labels=num_labels)
+    assert scores == pytest.approx(expected, abs=1e-6)

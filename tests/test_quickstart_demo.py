@@ -46,12 +46,13 @@ def test_only_a_gain_clear_of_chance_counts(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("scipy")
+    pytest.importorskip("statsmodels")
     assert demo._report(tmp_path, result(scratch, prefinetuned), 1.0) is clear
     assert ("NOT clear of zero" in capsys.readouterr().out) is not clear
     saved = json.loads((tmp_path / "report.json").read_text("utf-8"))
     assert saved["scores"] == {"scratch": scratch, "prefinetuned": prefinetuned}
-    assert {row["task"] for row in saved["comparison"]} == {demo.TARGET, "qs_topic"}
+    compared = {row["target"] for row in saved["comparison"]["comparisons"]}
+    assert compared == {demo.TARGET, "qs_topic"}
     assert "qs_reviews" in (tmp_path / "report.html").read_text("utf-8")
 
 

@@ -1,13 +1,11 @@
-"""Reports: what survives a crash, what is refused, how runs are compared and shown."""
+"""Reports: what survives a crash, what is refused, and the rows that tables are made of."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muppet_zoo.errors import MissingExtraError
 from muppet_zoo.results import (
-    ComparisonRow,
     ReportError,
     TaskReport,
     append_report,
-    compare,
-    mean_and_interval,
     read_reports,
     report_rows,
-    write_comparison_html,
 )
 
 if TYPE_CHECKING:
@@ -57,19 +50,6 @@ REPORTS = st.builds(
     checkpoint=st.none() | st.just("ü/step-1"),
     fingerprint=st.none() | st.just("ab"),
 )
-
-
-def _row(**changes: Any) -> ComparisonRow:
-    row = ComparisonRow(
-        task="boolq",
-        split="validation",
-        metric="accuracy",
-        before=0.5,
-        after=0.75,
-        difference=0.25,
-        num_examples=10,
-    )
-    return replace(row, **changes)
 
 
 @settings(max_examples=30, deadline=None)
@@ -187,154 +167,3 @@ def test_rows_are_one_per_metric_with_the_headline_first() -> None:
         shared | {"metric": "accuracy", "score": 0.5},
         shared | {"metric": "f1", "score": 0.25},
     ]
-
-
-def test_compare_subtracts_and_puts_headlines_first() -> None:
-    before = [replace(REPORT, scores={"f1": 0.25, "accuracy": 0.5})]
-    after = [replace(REPORT, scores={"f1": 0.5, "accuracy": 0.75}), replace(REPORT, task="rte")]
-    assert compare(before, after) == [
-        _row(),
-        _row(metric="f1", before=0.25, after=0.5),
-        _row(task="rte", before=None, after=0.5, difference=None),
-        _row(task="rte", metric="f1", before=None, after=0.25, difference=None),
-    ]
-
-
-def test_compare_takes_the_last_report_of_a_seed_and_the_mean_over_seeds() -> None:
-    after = [
-        replace(REPORT, scores={"accuracy": 0.0}, seed=1, step=1),
-        replace(REPORT, scores={"accuracy": 1.0}, seed=2, step=1),
-        replace(REPORT, scores={"accuracy": 0.5}, seed=1, step=2),
-    ]
-    before = [replace(REPORT, scores={"accuracy": 0.5}, seed=None)]
-    assert compare(before, after) == [_row()]  # (0.5 + 1.0) / 2
-
-
-def test_compare_has_no_score_where_some_seed_has_none() -> None:
-    after = [replace(REPORT, seed=1), replace(REPORT, seed=2, scores={"accuracy": 0.5})]
-    assert [(row.metric, row.after) for row in compare([], after)] == [
-        ("accuracy", 0.5),
-        ("f1", None),
-    ]
-
-
-def test_compare_refuses_different_numbers_of_examples() -> None:
-    with pytest.raises(ReportError, match=r"boolq, split validation was scored on 10 .* and 20 in"):
-        compare([REPORT], [replace(REPORT, num_examples=20)])
-
-
-def test_interval_against_a_table_of_t() -> None:
-    # Values 1, 2, 3: mean 2, s = 1, s/sqrt(3) = 0.57735; t(0.975, 2) = 4.30265 in any table.
-    result = mean_and_interval([1.0, 2.0, 3.0])
-    assert result.low is not None
-    assert result.high is not None
-    assert result.mean == 2.0
-    assert result.high - result.mean == pytest.approx(4.30265 * 0.57735, abs=1e-4)
-    assert result.mean - result.low == pytest.approx(result.high - result.mean)
-    assert (result.num_values, result.confidence) == (3, 0.95)
-
-
-@settings(max_examples=30, deadline=None)
-@given(values=st.lists(st.integers(0, 1000).map(lambda n: n / 1000), min_size=2, max_size=8))
-def test_interval_equals_the_library(values: list[float]) -> None:
-    from scipy.stats import ttest_1samp
-
-    result = mean_and_interval(values, confidence=0.9)
-    assert result.low is not None
-    assert result.high is not None
-    if len(set(values)) == 1:
-        assert result.low == result.mean == result.high
-        return
-    library = ttest_1samp(values, 0.0).confidence_interval(0.9)
-    assert (result.low, result.high) == pytest.approx((library.low, library.high))
-
-
-def test_one_value_has_no_interval() -> None:
-    result = mean_and_interval([0.5])
-    assert (result.mean, result.low, result.high, result.num_values) == (0.5, None, None, 1)
-
-
-def test_interval_refuses_what_has_none() -> None:
-    for values in ([], [0.5, math.nan]):
-        with pytest.raises(ReportError, match="needed: one or more finite numbers"):
-            mean_and_interval(values)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        mean_and_interval([0.5], confidence=95)
-
-
-class _Page(HTMLParser):
-    """Collects the tags, the attributes and the text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.values: list[str] = []
-        self.cells: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.values += [value or "" for _, value in attrs]
-
-    def handle_data(self, data: str) -> None:
-        if self.tags and self.tags[-1] == "td" and data.strip():
-            self.cells.append(data)
-
-
-def test_page_shows_every_row(tmp_path: Path) -> None:
-    path = tmp_path / "comparison.html"
-    write_comparison_html(
-        path, "Before and after", [_row(), _row(task="rte", before=None, difference=None)]
-    )
-    page = _Page(path.read_text(encoding="utf-8"))
-    assert page.cells == [
-        *("boolq", "validation", "accuracy", "0.5000", "0.7500", "+0.2500", "10"),
-        *("rte", "validation", "accuracy", "n/a", "0.7500", "n/a", "10"),
-    ]
-    assert page.tags.count("svg") == 1
-    assert "script" not in page.tags
-    assert "link" not in page.tags
-
-
-def test_page_needs_no_network(tmp_path: Path) -> None:
-    path = tmp_path / "comparison.html"
-    write_comparison_html(path, "Title", [_row()])
-    text = path.read_text(encoding="utf-8")
-    references = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')\s>]+)", text)
-    assert [reference for reference in references if not reference.startswith("#")] == []
-
-
-def test_page_escapes_all_text(tmp_path: Path) -> None:
-    path = tmp_path / "comparison.html"
-    evil = "<script>alert('$x$')</script>&amp;"
-    rows = [_row(task=evil, split=evil, metric=evil)]
-    write_comparison_html(path, evil, rows, [evil])
-    page = _Page(path.read_text(encoding="utf-8"))
-    assert "script" not in page.tags
-    assert evil in page.cells
-
-
-def test_page_is_the_same_bytes_again_whatever_the_users_settings(tmp_path: Path) -> None:
-    import matplotlib
-
-    rows = [_row(), _row(metric="f1", after=-0.5)]
-    write_comparison_html(tmp_path / "a.html", "Title", rows, ["a note"])
-    with matplotlib.rc_context({"lines.linewidth": 9, "svg.fonttype": "path", "font.size": 30}):
-        write_comparison_html(tmp_path / "b.html", "Title", rows, ["a note"])
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-
-
-def test_page_without_rows_and_with_foreign_names(tmp_path: Path) -> None:
-    write_comparison_html(tmp_path / "empty.html", "Title", [])
-    assert "no scores to compare" in (tmp_path / "empty.html").read_text(encoding="utf-8")
-    write_comparison_html(tmp_path / "foreign.html", "题", [_row(task="任务")])
-    assert "任务" in (tmp_path / "foreign.html").read_text(encoding="utf-8")
-
-
-def test_a_missing_library_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtraError, match=r"'matplotlib'.*muppet-zoo\[train\]"):
-        write_comparison_html(tmp_path / "page.html", "Title", [_row()])

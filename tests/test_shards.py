@@ -258,3 +258,26 @@ def test_an_unfinished_shard_leaves_nothing(tmp_path: Path) -> None:
     writer.discard()
     assert [path.name for path in tmp_path.iterdir()] == ["b.arrow"]
     assert (shard.rows, shard.num_bytes) == (2, (tmp_path / "b.arrow").stat().st_size)
+
+
+def test_groups_are_kept_beside_the_targets(tmp_path: Path, tokenizer: TokenizerSource) -> None:
+    data = spec_data("toy", "single")
+    data["source"]["splits"] = {"train": "train"}
+    data["source"]["columns"]["idx"] = "any"
+    data["head"]["group"] = ["idx.paragraph", "idx.question"]
+    spec = write_spec(tmp_path, data)
+    places = [(0, 1), (0, 2), (0, 1), (1, 1)]
+    rows = [
+        {"text": "the cat", "label": 0, "idx": {"paragraph": paragraph, "question": question}}
+        for paragraph, question in places
+    ]
+    write_jsonl(tmp_path / "mirror/toy/train.jsonl", rows)
+    options = BuildOptions(mirror=tmp_path / "mirror", max_tokens=MAX_TOKENS)
+    assert build([spec], tokenizer=tokenizer, out=tmp_path / "out", options=options).errors == ()
+    groups = open_task(tmp_path / "out", "toy", "train").groups(np.arange(4))
+    assert groups == [f"[{paragraph}, {question}]" for paragraph, question in places]
+
+
+def test_without_groups_there_are_none(tmp_path: Path, tokenizer: TokenizerSource) -> None:
+    _, split = built(tmp_path, "single", [{"text": "the cat", "label": 0}], tokenizer)
+    assert split.groups(np.arange(1)) is None

@@ -279,6 +279,16 @@ def test_columns_are_followed_through_the_operations(tmp_path: Path) -> None:
             "or S-TYPE. Use accuracy or macro_f1 for other labels",
         ),
         (
+            {"metrics": "[f1, group_exact_match]"},
+            "metrics[1]",
+            "group_exact_match: the head names no `group`, the columns equal within one group",
+        ),
+        (
+            {"head": "{type: classification, target: label, labels: [a, b], group: [frist]}"},
+            "head.group[0]",
+            "'frist' is not a column here; allowed: first, second, label; did you mean 'first'?",
+        ),
+        (
             {"head": '{type: classification, target: label, labels: ["1", "0"]}'},
             "head.labels[0]",
             "'1' reads as label number 1, but is number 0; name it with letters",
@@ -374,10 +384,11 @@ def test_faults_in_different_parts_are_found_together(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_key_is_not_reported_as_missing_too(tmp_path: Path) -> None:
+    known = "allowed: type, target, labels, group, shared_head"
     head = "{type: classification, taget: label, lables: [a, b]}"
     assert [message for _, message in findings_of(tmp_path, head=head)] == [
-        "unknown key 'taget'; allowed: type, target, labels, shared_head; did you mean 'target'?",
-        "unknown key 'lables'; allowed: type, target, labels, shared_head; did you mean 'labels'?",
+        f"unknown key 'taget'; {known}; did you mean 'target'?",
+        f"unknown key 'lables'; {known}; did you mean 'labels'?",
     ]
 
 

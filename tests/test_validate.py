@@ -55,7 +55,7 @@ five_faults.yaml:2:1: citation: the key 'citation' is missing
 five_faults.yaml:4:9: family: found "nil"; did you mean 'nli'?
 five_faults.yaml:11:50: inputs.second: 'secnd' is not a column here; allowed: first, second, label; did you mean 'second'?
 five_faults.yaml:12:71: head.labels[2]: "same" is listed twice
-five_faults.yaml:13:21: metrics[1]: rouge1 does not score a classification head; allowed: accuracy, f1, macro_f1, micro_f1, matthews_correlation
+five_faults.yaml:13:21: metrics[1]: rouge1 does not score a classification head; allowed: accuracy, f1, macro_f1, micro_f1, matthews_correlation, group_exact_match
 head_does_not_suit.yaml:12:14: head.type: a span head does not read the format pair; it reads: extractive_qa
 homepage.yaml:16:11: homepage: found "www.example.org/pairs"; a web address that starts with https:// or http:// is expected
 hub_and_files.yaml:9:3: source.files: only one of these keys may be given: hub, files

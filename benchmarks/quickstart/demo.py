@@ -22,15 +22,12 @@ from pathlib import Path
 from benchmarks.common import ROOT, from_root, run_cli
 from muppet_zoo.console import note, print_table, say
 from muppet_zoo.model_folder import MODEL_FOLDER
-from muppet_zoo.results import (
-    MeanInterval,
-    TaskReport,
-    compare,
-    comparison_svg,
-    mean_and_interval,
-    read_reports,
-    write_comparison_html,
-)
+from muppet_zoo.report.cells import ArmFacts, Runs, cells_of, check_comparable
+from muppet_zoo.report.compare import Report, build_report
+from muppet_zoo.report.figures import draw, svg_of
+from muppet_zoo.report.page import write_page
+from muppet_zoo.report.score_statistics import MeanInterval, mean_and_interval
+from muppet_zoo.results import TaskReport, read_reports
 
 RUNS = Path("benchmarks/quickstart")
 ENCODER = Path("task_specs/quickstart/tiny_encoder")
@@ -149,9 +146,22 @@ def _report(out: Path, result: Result, seconds: float) -> bool:
     return clear
 
 
+def _compared(result: Result) -> Report:
+    """Both sides as the arms "before" and "after"."""
+    before = [*result.target["scratch"], *result.mixture_before]
+    after = [*result.target["prefinetuned"], *result.mixture_after]
+    cells = (*cells_of(before, "before"), *cells_of(after, "after"))
+    check_comparable(cells)
+    facts = {
+        "before": ArmFacts(description=f"not pre-finetuned; {TARGET} {ARMS['scratch']}"),
+        "after": ArmFacts(description=f"pre-finetuned; {TARGET} {ARMS['prefinetuned']}"),
+    }
+    return build_report(Runs(cells=cells, arms=facts))
+
+
 def _save(out: Path, result: Result, verdict: str) -> None:
-    target = compare(result.target["scratch"], result.target["prefinetuned"])
-    mixture = compare(result.mixture_before, result.mixture_after)
+    report = _compared(result)
+    drawings = draw(report)
     notes = [
         f"{TARGET}, not in the mixture: before is fine-tuned {ARMS['scratch']}, after is "
         f"fine-tuned {ARMS['prefinetuned']}; means over {result.gain().num_values} seeds.",
@@ -159,15 +169,14 @@ def _save(out: Path, result: Result, verdict: str) -> None:
         "There is one pre-finetuned encoder: its own share of chance is not in the interval.",
         "All other tasks: before the first step of pre-finetuning, and after its last.",
     ]
-    rows = [*target, *mixture]
-    write_comparison_html(ROOT / out / "report.html", "muppet-zoo quickstart", rows, notes)
-    (ROOT / out / "report.svg").write_text(comparison_svg(rows), "utf-8")
+    write_page(ROOT / out / "report.html", "muppet-zoo quickstart", report, drawings, notes)
+    (ROOT / out / "report.svg").write_text(svg_of(drawings[0]), "utf-8")
     record = {
         "target": TARGET,
         "scores": {arm: result.scores(arm) for arm in ARMS},
         "means": {arm: asdict(mean_and_interval(result.scores(arm))) for arm in ARMS},
         "gain": asdict(result.gain()),
-        "comparison": [asdict(row) for row in rows],
+        "comparison": asdict(report),
     }
     (ROOT / out / "report.json").write_text(json.dumps(record, indent=2) + "\n", "utf-8")
 

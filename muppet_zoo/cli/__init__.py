@@ -29,6 +29,7 @@ _COMMANDS = {
     "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
     "finetune": ("finetune", "Fine-tune encoders on targets: seeds, few shots, a grid; resumes."),
     "eval": ("evaluate", "Score a trained model on built tasks."),
+    "report": ("report", "Compare scores of runs: intervals, tests, figures, one HTML page."),
     "predict": ("predict", "Answer the rows of a file or of standard input."),
     "export": ("export", "Write a trained model for transformers, with a model card."),
 }

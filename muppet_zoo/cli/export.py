@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from muppet_zoo.cli.options import specs_option
+from muppet_zoo.cli.options import json_option, specs_option
 
 
 @click.command("export")
@@ -25,14 +25,17 @@ from muppet_zoo.cli.options import specs_option
     help="Write a complete model for this task. The encoder alone without it.",
 )
 @specs_option
-def command(checkpoint: Path, out: Path, name: str | None, spec_dirs: tuple[Path, ...]) -> None:
+@json_option
+def command(
+    checkpoint: Path, out: Path, name: str | None, spec_dirs: tuple[Path, ...], as_json: bool
+) -> None:
     """Write a trained model for transformers, with its tokenizer and a model card.
 
     CHECKPOINT is what `train --out` wrote, its model folder, or one of its checkpoints. With --task
     the model gives the predictions of this one to 1e-5, which is checked before it is kept; where
     the family's class cannot, it is refused with the setting of a run that would.
     """
-    from muppet_zoo.console import say
+    from muppet_zoo.console import print_json, say
     from muppet_zoo.model_folder import find_model
     from muppet_zoo.trainer_api import ExportRequest, load_model_user
     from muppet_zoo.zoo import load_zoo
@@ -42,4 +45,8 @@ def command(checkpoint: Path, out: Path, name: str | None, spec_dirs: tuple[Path
     task = zoo.task(name) if name is not None else None
     known = {trained: zoo.task(trained) for trained in model.tasks if trained in zoo.tasks}
     request = ExportRequest(checkpoint=model.path, out=out, task=task, specs=known)
-    say(f"{load_model_user().export(request)}")
+    written = str(load_model_user().export(request))
+    if as_json:
+        print_json({"checkpoint": str(model.path), "task": name, "out": written})
+    else:
+        say(written)

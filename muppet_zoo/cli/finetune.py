@@ -63,7 +63,7 @@ def command(plan_file: Path, out: Path, spec_dirs: tuple[Path, ...], as_json: bo
 
 def _rows(results: Sequence[CellResult]) -> list[dict[str, Any]]:
     """One row per target, number of examples and arm: the mean over seeds."""
-    from muppet_zoo.results import mean_and_interval
+    from muppet_zoo.report.score_statistics import mean_and_interval
 
     groups: dict[tuple[Any, ...], list[CellResult]] = {}
     for result in results:

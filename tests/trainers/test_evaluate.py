@@ -64,9 +64,9 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     """The predictions that are scored, task by task."""
     seen: list[list[Any]] = []
 
-    def watched(metrics: Any, predictions: Any, targets: Any, *, num_labels: int) -> Any:
+    def watched(metrics: Any, predictions: Any, targets: Any, **others: Any) -> Any:
         seen.append(predictions)
-        return score_all(metrics, predictions, targets, num_labels=num_labels)
+        return score_all(metrics, predictions, targets, **others)
 
     monkeypatch.setattr(evaluate, "score_all", watched)
     return seen
@@ -407,3 +407,15 @@ def test_no_data_folder(
 ) -> None:
     with pytest.raises(UsageError, match="no such data folder"):
         TorchTrainer().evaluate(request_for(specs, data=tmp_path / "absent"))
+
+
+def test_groups_of_the_data_reach_the_metric(
+    zoo: Zoo, request_for: Callable[..., EvalRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(zoo.task("qs_topic"), metrics=("accuracy", "group_exact_match"))
+    monkeypatch.setattr(BuiltSplit, "groups", lambda self, rows: [str(row) for row in rows])
+    (alone,) = TorchTrainer().evaluate(request_for([spec]))
+    assert 0 < alone.scores["group_exact_match"] == alone.scores["accuracy"] < 1
+    monkeypatch.setattr(BuiltSplit, "groups", lambda self, rows: ["all"] * len(rows))
+    (together,) = TorchTrainer().evaluate(request_for([spec]))
+    assert together.scores == {**alone.scores, "group_exact_match": 0.0}

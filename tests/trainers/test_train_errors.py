@@ -19,7 +19,7 @@ from muppet_zoo_torch.trainer import run_lock
 from muppet_zoo import cli
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.encode import open_tokenizer
-from muppet_zoo.metrics import ScoreError
+from muppet_zoo.metric_inputs import ScoreError
 from muppet_zoo.results import TaskReport
 from muppet_zoo.run import Run
 from muppet_zoo.spec import TaskSpec, parse_task_spec

@@ -115,7 +115,11 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
         split=scoring.split,
         num_examples=len(examples),
         scores=score_all(
-            spec.metrics, predictions, targets, num_labels=decoder.num_labels(firsts, task)
+            spec.metrics,
+            predictions,
+            targets,
+            num_labels=decoder.num_labels(firsts, task),
+            groups=split.groups(firsts),
         ),
         headline=spec.metrics[0],
         step=scoring.step,

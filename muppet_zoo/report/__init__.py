@@ -1,0 +1,1 @@
+"""Scores of many runs → tables, tests, figures and one page (`muppet-zoo report`)."""
