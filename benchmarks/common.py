@@ -9,18 +9,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from muppet_zoo.console import note
+from muppet_zoo.provenance import commit, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-_VERSIONS_OF = (
-    *("muppet-zoo", "torch", "deepspeed", "transformers"),
-    *("tokenizers", "pyarrow", "numpy", "datasets"),
-)
 
 
 def run_cli(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> None:
@@ -45,20 +41,13 @@ def from_root(path: Path) -> Path:
 
 def environment() -> dict[str, Any]:
     """Commit, versions and the class of machine; nothing that names the machine itself."""
-    versions: dict[str, str | None] = {}
-    for name in _VERSIONS_OF:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
-        "commit": _git("rev-parse", "--short", "HEAD")
-        + ("+changes" if _git("diff", "--stat", "HEAD") else ""),
+        "commit": commit(),
         "python": platform.python_version(),
         "machine": f"{os.cpu_count()} cores {platform.machine()}, {memory_gib:.0f} GiB, "
         f"{platform.system()}",
-        "versions": versions,
+        "versions": versions(),
     }
 
 
@@ -68,11 +57,3 @@ def write_result(name: str, data: dict[str, Any], folder: Path = RESULTS) -> Pat
     path = folder / f"{name}.json"
     path.write_text(json.dumps({"environment": environment(), **data}, indent=1) + "\n", "utf-8")
     return path
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False)
-    except FileNotFoundError:
-        return "unknown"
-    return done.stdout.decode().strip()

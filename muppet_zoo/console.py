@@ -271,9 +271,28 @@ class ProgressDisplay(Protocol):
         ...
 
 
+_open_displays: list[ProgressDisplay] = []
+
+
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[ProgressDisplay]:
-    """Bars with rate and estimated time left on a terminal, plain lines elsewhere."""
+    """Bars with rate and estimated time left on a terminal, plain lines elsewhere.
+
+    Inside another one its lines join those of the other: a terminal has one live display.
+    """
+    if _open_displays and not quiet:
+        yield _open_displays[-1]
+        return
+    with _new_display(quiet) as display:
+        _open_displays.append(display)
+        try:
+            yield display
+        finally:
+            _open_displays.pop()
+
+
+@contextmanager
+def _new_display(quiet: bool) -> Iterator[ProgressDisplay]:
     if quiet or not _stderr().is_terminal:
         yield _PlainDisplay(quiet)
         return

@@ -7,6 +7,7 @@
     ├── ShardError                 built data is missing, damaged, or was made for something else
     ├── CheckpointError            a checkpoint is missing, damaged, or belongs to another run
     ├── TrainingError              the training cannot go on: a loss is not finite, a process died
+    │   └── DivergedError          its settings let the gradient grow beyond all numbers
     ├── NotTrainableError          the task is valid, but this model cannot learn it
     ├── licenses.LicenseError      licences do not permit what a policy asks
     ├── metric_inputs.ScoreError   predictions and references that cannot be scored
@@ -83,6 +84,10 @@ class CheckpointError(MuppetZooError):
 
 class TrainingError(MuppetZooError):
     """The training cannot go on."""
+
+
+class DivergedError(TrainingError):
+    """The gradient is no longer finite; the same settings would end there again."""
 
 
 class NotTrainableError(MuppetZooError):

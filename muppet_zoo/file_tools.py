@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 _BLOCK_BYTES = 1 << 20
@@ -41,6 +42,18 @@ def append_line(path: Path, line: bytes) -> None:
         if file.write(line + b"\n") != len(line) + 1:
             raise OSError(errno.ENOSPC, "only a part of a line was written", str(path))
         os.fsync(file.fileno())
+
+
+def end_last_line(path: Path, is_whole: Callable[[bytes], bool]) -> None:
+    """Remove a last line that a crash cut, or end one that is whole and lacks only its line end."""
+    *lines, last = path.read_bytes().split(b"\n")
+    if not last:
+        return
+    if is_whole(last):
+        with path.open("ab") as file:
+            file.write(b"\n")
+    else:
+        os.truncate(path, sum(len(line) + 1 for line in lines))
 
 
 def flush_folder(folder: Path) -> None:

@@ -45,7 +45,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 _WORD = 1 << 64
 
 # Keys for different uses must never coincide: the first number of each key path.
-_SLOTS, _ROWS, MICRO_BATCHES, SAMPLE, R3F_NOISE = 1, 2, 3, 4, 5
+_SLOTS, _ROWS, MICRO_BATCHES, SAMPLE, R3F_NOISE, TRAIN_SAMPLE = 1, 2, 3, 4, 5, 6
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,14 +11,13 @@ They are compared as cells of a report (`report/cells.py`), together with what `
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING
 
 from muppet_zoo.errors import MuppetZooError, suggest
-from muppet_zoo.file_tools import append_line
+from muppet_zoo.file_tools import append_line, end_last_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +72,7 @@ def append_report(path: Path, report: TaskReport) -> None:
     record["scores"] = dict(report.scores)
     line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
     if path.is_file():
-        _mend_last_line(path)
+        end_last_line(path, _is_report)
     try:
         append_line(path, line)
     except OSError as error:
@@ -186,15 +185,9 @@ def _parse(line: bytes) -> TaskReport:
     return TaskReport(**record)
 
 
-def _mend_last_line(path: Path) -> None:
-    """Remove a last line that a crash cut, or end one that lacks only its line end."""
-    *lines, last = path.read_bytes().split(b"\n")
-    if not last:
-        return
+def _is_report(line: bytes) -> bool:
     try:
-        _parse(last)
+        _parse(line)
     except ReportError:
-        os.truncate(path, sum(len(line) + 1 for line in lines))
-    else:
-        with path.open("ab") as file:
-            file.write(b"\n")
+        return False
+    return True

@@ -16,6 +16,7 @@ from typing import Any
 from muppet_zoo.batches import Batching
 from muppet_zoo.errors import SpecError, UsageError, suggest
 from muppet_zoo.model_folder import BeamSearch, Freeze, Lora
+from muppet_zoo.samples import Sample
 from muppet_zoo.validation import load_schema, schema_findings
 from muppet_zoo.yaml_reader import Document, parse_scalar, read_yaml
 
@@ -35,6 +36,7 @@ class ModelSettings:
     gradient_checkpointing: bool
     freeze: Freeze
     lora: Lora | None
+    heads: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +90,12 @@ class CheckpointSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """When and on how much to score; `every_steps` None means only at the end."""
+    """When and on how much to score; `every_steps` None means only at the end, if `at_end`."""
 
     split: str
     every_steps: int | None
     at_start: bool
+    at_end: bool
     max_examples: int | None
 
 
@@ -126,6 +129,7 @@ class Run:
     task: str | None
     targets: tuple[str, ...]
     allow_trained_targets: bool
+    sample: Sample | None
     seed: int
     trainer: str
     model: ModelSettings
@@ -157,14 +161,24 @@ def read_run(path: Path, changes: Sequence[str] = ()) -> Run:
     if not path.is_file():
         raise UsageError(f"no such run file: {path}" + (" (a folder)" if path.is_dir() else ""))
     document = read_yaml(path)
+    _refuse_plans(path, document.data)
     if findings := schema_findings(document, "run"):
         raise SpecError(findings)
     data = with_defaults(document.data)
     data["data"] = _resolved(data["data"], path.parent)
-    data["model"]["encoder"] = _encoder(data["model"]["encoder"], path.parent)
+    data["model"]["encoder"] = resolve_encoder(data["model"]["encoder"], path.parent)
     if changes:
         data = _changed(data, changes)
     return parse_run(data)
+
+
+def _refuse_plans(path: Path, data: Mapping[str, Any]) -> None:
+    if data.keys() & {"suite", "finetune_version"}:
+        raise UsageError(
+            f"{path}: a run trains on one mixture or one task; several targets, seeds and settings "
+            f"are a finetune plan: write `finetune_version: 1` and `targets`, then "
+            f"muppet-zoo finetune {path}"
+        )
 
 
 def parse_run(data: Mapping[str, Any]) -> Run:
@@ -176,6 +190,7 @@ def parse_run(data: Mapping[str, Any]) -> Run:
         task=data.get("task"),
         targets=tuple(data["targets"]),
         allow_trained_targets=data["allow_trained_targets"],
+        sample=_sample(data.get("sample")),
         seed=data["seed"],
         trainer=data["trainer"],
         model=_model_settings(data["model"]),
@@ -208,6 +223,7 @@ def parse_run(data: Mapping[str, Any]) -> Run:
             split=evaluation["split"],
             every_steps=evaluation.get("every_steps"),
             at_start=evaluation["at_start"],
+            at_end=evaluation["at_end"],
             max_examples=evaluation.get("max_examples"),
         ),
         log_every_steps=data["logging"]["every_steps"],
@@ -215,6 +231,10 @@ def parse_run(data: Mapping[str, Any]) -> Run:
         deepspeed=DeepSpeedSettings(**data["deepspeed"]),
         raw=data,
     )
+
+
+def _sample(data: Mapping[str, Any] | None) -> Sample | None:
+    return None if data is None else Sample(examples=data["examples"], held_out=data["held_out"])
 
 
 def _model_settings(data: Mapping[str, Any]) -> ModelSettings:
@@ -255,7 +275,7 @@ def _resolved(path: str, base: Path) -> str:
     return str((base / Path(path).expanduser()).resolve())
 
 
-def _encoder(name: str, base: Path) -> str:
+def resolve_encoder(name: str, base: Path) -> str:
     """A folder becomes an absolute path; anything else is a name on the hub."""
     candidate = base / Path(name).expanduser()
     if candidate.is_dir() or name.startswith((".", "/", "~")):
@@ -279,7 +299,7 @@ def _changed(data: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     if "data" in keys:
         data["data"] = _resolved(data["data"], Path.cwd())
     if "model.encoder" in keys:
-        data["model"]["encoder"] = _encoder(data["model"]["encoder"], Path.cwd())
+        data["model"]["encoder"] = resolve_encoder(data["model"]["encoder"], Path.cwd())
     return with_defaults(data)  # of a group that was not there before
 
 

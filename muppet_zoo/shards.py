@@ -255,6 +255,11 @@ class BuiltSplit(Records):
     manifest: Manifest
 
     @property
+    def fingerprint(self) -> str:
+        """Names what is in it."""
+        return self.manifest.fingerprint
+
+    @property
     def head_type(self) -> str:
         """The task's head type."""
         return self.manifest.head

@@ -45,7 +45,10 @@ class TrainRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalRequest:
-    """Score the model in `checkpoint` on `split` of the tasks built under `data`."""
+    """Score the model in `checkpoint` on `split` of the tasks built under `data`.
+
+    predictions: a folder that receives TASK.jsonl for each task, as `cell_results` describes it.
+    """
 
     checkpoint: Path
     data: Path
@@ -53,6 +56,7 @@ class EvalRequest:
     split: str = "validation"
     max_examples: int | None = None
     tokens_per_micro_batch: int = 8192
+    predictions: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from muppet_zoo.errors import Finding, SourceError, SpecError, UnknownNameError, UsageError
+from muppet_zoo.finetune_checks import is_plan, plan_findings
 from muppet_zoo.mixture import (
     Mixture,
     MixtureFile,
@@ -179,7 +180,7 @@ def _files_in(folders: Iterable[SpecFolder]) -> dict[Path, str]:
 def _zoo_of(checked: Mapping[Path, Any], namespaces: Mapping[Path, str]) -> Zoo:
     """The zoo of files that were found right before."""
     documents = [Document(path=path, data=data) for path, data in checked.items()]
-    documents = [document for document in documents if not is_run(document)]
+    documents = [d for d in documents if not is_run(d) and not is_plan(d)]
     specs = [
         _in_namespace(build_task_spec(document), namespaces[document.path])
         for document in documents
@@ -261,12 +262,15 @@ def _read(files: Mapping[Path, str]) -> _Reading:
     # Names of broken files are known too: that is one finding here, not one more in each mixture.
     known_tasks: set[str] = set()
     known_mixtures: set[str] = set()
+    plans: list[Document] = []
     for file, namespace in files.items():
         name = qualified(file.stem, namespace)
         try:
             document = reading.documents[file] = read_yaml(file)
             if is_run(document):
                 reading.findings += schema_findings(document, "run")
+            elif is_plan(document):
+                plans.append(document)
             elif is_mixture(document):
                 known_mixtures.add(name)
                 mixture = parse_mixture(document, namespace)
@@ -284,6 +288,8 @@ def _read(files: Mapping[Path, str]) -> _Reading:
         reading.mixture_files.values(), known_tasks, known_mixtures
     )
     reading.findings += [*findings, *_shared_head_findings(reading)]
+    for plan in plans:
+        reading.findings += plan_findings(plan, known_tasks, known_mixtures)
     return reading
 
 

@@ -75,6 +75,18 @@ def test_an_empty_table_is_its_title(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == "0 tasks\n"
 
 
+def test_a_progress_inside_another_joins_it() -> None:
+    with console.progress() as outer:
+        with console.progress() as inner:
+            assert inner is outer
+        with console.progress(quiet=True) as silent:
+            assert silent is not outer
+        with console.progress() as inner:
+            assert inner is outer
+    with console.progress() as another:
+        assert another is not outer
+
+
 def test_plural() -> None:
     assert [plural(count, "task") for count in (0, 1, 2000)] == ["0 tasks", "1 task", "2,000 tasks"]
 

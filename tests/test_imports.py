@@ -20,7 +20,7 @@ COMMANDS = (
     *("export --help", "predict --help"),
     *("citations cola", "citations --help"),
     *("lock --help", "overlap --help", "report --help"),
-    "doctor --help",
+    *("doctor --help", "finetune --help"),
     *("add-task --help", "preview --help", "stats --help"),
 )
 
@@ -81,6 +81,7 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
         *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
         *("trainer_api", "run", "overlap.compare", "add_task.samples", "add_task.hub_info"),
         *("add_task.proposals", "add_task.files", "previews", "task_stats"),
+        *("samples", "cell_results", "finetune_plan", "finetune"),
         *("report.compare", "report.page"),
     ],
 )

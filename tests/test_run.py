@@ -11,6 +11,7 @@ import pytest
 from muppet_zoo.errors import SpecError, UsageError
 from muppet_zoo.model_folder import Freeze, Lora
 from muppet_zoo.run import Run, parse_run, read_run, with_defaults
+from muppet_zoo.samples import Sample
 from muppet_zoo.validation import load_schema
 
 MINIMAL = """\
@@ -314,3 +315,17 @@ def test_trackers_are_a_list_of_known_names(run_file: Path) -> None:
     assert run.trackers == ("wandb", "trackio")
     with pytest.raises(UsageError, match="did you mean 'tensorboard'"):
         read_run(run_file, ["logging.trackers=[tensorbord]"])
+
+
+# --- samples ---------------------------------------------------------------------------------
+
+
+def test_a_sample_is_of_one_task(tmp_path: Path) -> None:
+    run_file = write(tmp_path, MINIMAL.replace("mixture: quickstart", "task: qs_topic"))
+    assert read_run(run_file).sample is None
+    assert read_run(run_file, ["sample.held_out=8"]).sample == Sample(examples=None, held_out=8)
+    run = read_run(run_file, ["sample.examples=16"])
+    assert run.sample == Sample(examples=16, held_out=0)
+    assert parse_run(json.loads(json.dumps(run.raw))) == run
+    with pytest.raises(UsageError, match="--set: sample: 'sample' needs 'task', which is missing"):
+        read_run(run_file, ["mixture=quickstart", "sample.examples=16"])

@@ -30,6 +30,12 @@ from muppet_zoo.cli.options import json_option, specs_option
 @click.option(
     "--max-examples", type=click.IntRange(min=1), help="Score a random sample, the same every time."
 )
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write each task's answers to DIR/TASK.jsonl: row, prediction and target of each example.",
+)
 @click.option("--trainer", default="torch", show_default=True, help="Trainer that evaluates.")
 @specs_option
 @json_option
@@ -40,6 +46,7 @@ def command(  # one parameter per option of the command line
     mixture: str | None,
     split: str,
     max_examples: int | None,
+    predictions: Path | None,
     trainer: str,
     spec_dirs: tuple[Path, ...],
     as_json: bool,
@@ -65,6 +72,7 @@ def command(  # one parameter per option of the command line
             tasks=tuple(zoo.task(name) for name in dict.fromkeys(names or model.tasks)),
             split=split,
             max_examples=max_examples,
+            predictions=predictions,
         )
     )
     rows = report_rows(reports)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from muppet_zoo.batches import MicroBatchPlan, eval_plans, sample_examples
+from muppet_zoo.cell_results import Prediction, row_ids, write_predictions
 from muppet_zoo.collate import collate
 from muppet_zoo.console import ProgressDisplay
 from muppet_zoo.errors import ShardError
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """What to score on, and what the reports say of the model and its training rows."""
+    """What to score on, what the reports say of the model and its training rows, and where
+    predictions are written."""
 
     split: str
     splits: Mapping[str, BuiltSplit]
@@ -49,6 +52,7 @@ class Scoring:
     step: int
     seed: int
     checkpoint: str
+    predictions: Path | None = None
     compared: Mapping[str, ComparedSplit] = field(default_factory=dict)
 
 
@@ -97,6 +101,15 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
             mine.update(predicted)
     merged = {row: value for part in engine.gather(mine) for row, value in part.items()}
     predictions = [decoder.of_example([merged[row] for row in rows], slot) for rows in records]
+    if scoring.predictions is not None and engine.rank == 0:
+        ids = row_ids(split.column("row", split.example_starts[:-1]))
+        write_predictions(
+            scoring.predictions / f"{spec.name}.jsonl",
+            (
+                Prediction(row=ids[example], prediction=predicted, target=target)
+                for example, predicted, target in zip(examples, predictions, targets, strict=True)
+            ),
+        )
     return TaskReport(
         task=spec.name,
         split=scoring.split,
@@ -112,7 +125,7 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
         step=scoring.step,
         seed=scoring.seed,
         checkpoint=scoring.checkpoint,
-        fingerprint=split.manifest.fingerprint,
+        fingerprint=split.fingerprint,
         overlap=rows_seen(scoring.compared, split.manifest),
     )
 
@@ -183,6 +196,7 @@ def evaluate_folder(request: EvalRequest, display: ProgressDisplay) -> list[Task
         seed=folder.seed,
         checkpoint=str(folder.path),
         compared=folder.overlap or {},
+        predictions=request.predictions,
     )
     return evaluate_tasks(engine, request.tasks, scoring, display)
 

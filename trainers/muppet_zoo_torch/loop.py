@@ -24,7 +24,7 @@ from torch import Tensor
 from muppet_zoo.batches import Position, StepPlan
 from muppet_zoo.collate import MicroBatch, collate
 from muppet_zoo.console import ProgressDisplay, note
-from muppet_zoo.errors import TrainingError
+from muppet_zoo.errors import DivergedError, TrainingError
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.model_folder import MODEL_FOLDER
 from muppet_zoo.results import TaskReport, append_report, read_reports
@@ -179,7 +179,8 @@ def _run_steps(
 def _scores_are_due(plan: Plan, step: int) -> bool:
     if step == 0:
         return plan.run.evaluation.at_start
-    return step == plan.num_steps or _due(step, plan.run.evaluation.every_steps)
+    is_last = step == plan.num_steps and plan.run.evaluation.at_end
+    return is_last or _due(step, plan.run.evaluation.every_steps)
 
 
 def _due(step: int, every: int | None) -> bool:
@@ -223,7 +224,7 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
     tally.gradient_norm = engine.step([rate * factor for rate in rates])
     if not math.isfinite(tally.gradient_norm):
         names = sorted({plan.specs[t].name for m in step_plan.micro_batches for t in m.tasks})
-        raise TrainingError(
+        raise DivergedError(
             f"step {step + 1}: the gradient is not finite ({tally.gradient_norm}); tasks in the "
             f"step: {', '.join(names)}. {_AFTER_DIVERGENCE}"
         )
@@ -238,7 +239,7 @@ def _skip_or_stop(
     """Raises TrainingError, on every process, unless the step is to be skipped."""
     found = f"step {step + 1}: {described(bad)}"
     if sum(map(len, bad.values())) == step_plan.num_examples:
-        raise TrainingError(f"{found}. These are all examples of the step. {_AFTER_DIVERGENCE}")
+        raise DivergedError(f"{found}. These are all examples of the step. {_AFTER_DIVERGENCE}")
     if plan.run.on_bad_loss == "stop":
         raise TrainingError(
             f"{found}. Checkpoints are kept; look at these rows and go on with --resume --set "

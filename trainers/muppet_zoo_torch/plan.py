@@ -15,6 +15,7 @@ from muppet_zoo.model_folder import HeadLayout, lay_out
 from muppet_zoo.order import Order, quotas
 from muppet_zoo.overlap.record import ComparedSplit, compared_splits
 from muppet_zoo.run import Run
+from muppet_zoo.samples import HELD_OUT, sampled
 from muppet_zoo.shards import BuiltSplit, open_task, verify
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import TrainRequest
@@ -47,7 +48,7 @@ class Plan:
     @property
     def data_digest(self) -> str:
         """Hex SHA-256 of what the run trains on: tasks, rates and built splits, in order."""
-        parts = [*(s.name for s in self.specs), *(t.manifest.fingerprint for t in self.train)]
+        parts = [*(s.name for s in self.specs), *(t.fingerprint for t in self.train)]
         parts += map(str, self.batcher.order.quotas)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -66,7 +67,7 @@ def make_plan(request: TrainRequest) -> Plan:
     check_trackers(run)
     layout = lay_out(request.tasks)
     check_can_generate(run.model.encoder, layout)
-    train = open_splits(run.data, request.tasks, "train")
+    train, held_out = _train_data(run, request.tasks)
     sizes = tuple(split.num_records for split in train)
     order = Order(
         seed=run.seed,
@@ -87,32 +88,55 @@ def make_plan(request: TrainRequest) -> Plan:
         raise UsageError(
             f"schedule.warmup_steps: {run.schedule.warmup_steps}, but the run has {num_steps} steps"
         )
-    _check_evaluation_split(run.evaluation.split, request.tasks)
     if run.checkpointing.keep_best and run.evaluation.every_steps is None:
         raise UsageError(
             "checkpointing.keep_best needs scores of several checkpoints; set "
             "evaluation.every_steps, best to checkpointing.every_steps"
         )
-    scored = [s for s in request.tasks if has_split(run.data, s.name, run.evaluation.split)]
-    evaluation = open_splits(run.data, scored, run.evaluation.split)
-    check_one_tokenizer([*train, *evaluation])
+    evaluation = _evaluation(run, request.tasks, held_out)
+    check_one_tokenizer([*train, *evaluation.values()])
     return Plan(
         run=run,
         out=request.out,
         specs=request.tasks,
         layout=layout,
         train=train,
-        evaluation={spec.name: split for spec, split in zip(scored, evaluation, strict=True)},
+        evaluation=evaluation,
         batcher=batcher,
         num_steps=num_steps,
         stop_after_examples=stop,
     )
 
 
-def _check_evaluation_split(role: str, specs: Sequence[TaskSpec]) -> None:
+def _train_data(
+    run: Run, specs: Sequence[TaskSpec]
+) -> tuple[tuple[BuiltSplit, ...], dict[str, BuiltSplit]]:
+    """What each task is trained on, and by task what of its train split the run holds out."""
+    train = open_splits(run.data, specs, "train")
+    if run.sample is None:
+        return train, {}
+    parts = [sampled(split, run.sample, run.seed) for split in train]
+    held_out: dict[str, BuiltSplit] = {
+        spec.name: rest for spec, (_, rest) in zip(specs, parts, strict=True)
+    }
+    return tuple(part for part, _ in parts), held_out
+
+
+def _evaluation(
+    run: Run, specs: Sequence[TaskSpec], held_out: dict[str, BuiltSplit]
+) -> dict[str, BuiltSplit]:
+    """What the run is scored on, by task; without the tasks whose split is not built."""
+    role = run.evaluation.split
+    if role == HELD_OUT:
+        if run.sample is None or not run.sample.held_out:
+            raise UsageError("evaluation.split is held_out, and nothing is: set sample.held_out")
+        return held_out
     known = {name for spec in specs for name in spec.source.splits}
     if role not in known:
         raise UnknownNameError("split of the run's tasks", role, sorted(known))
+    scored = [spec for spec in specs if has_split(run.data, spec.name, role)]
+    splits = open_splits(run.data, scored, role)
+    return {spec.name: split for spec, split in zip(scored, splits, strict=True)}
 
 
 def has_split(data: Path, task: str, role: str) -> bool:

@@ -30,6 +30,7 @@ from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.plan import Plan, make_plan
 from muppet_zoo_torch.predict import predict
 from muppet_zoo_torch.pretrained import is_encoder_decoder, load_encoder, read_tokenizer
+from muppet_zoo_torch.reuse import reuse_heads
 
 # What may differ when a run goes on. Checkpoints know the data's digest, so it may lie elsewhere.
 _FREE_ON_RESUME = {"data", "trainer", "deepspeed", "checkpointing", "on_bad_loss"}
@@ -113,6 +114,8 @@ def make_model(plan: Plan) -> MultiTaskModel:
         dropout=settings.dropout,
         head_dense=settings.head_dense,
     )
+    if settings.heads == "reuse":
+        reuse_heads(model, settings.encoder, plan.specs)
     adapt(
         encoder,
         freeze=settings.freeze,

@@ -1,0 +1,134 @@
+"""Some examples of a built split: what a few-shot run trains on, and what is held out to choose by.
+
+One permutation of the split's examples, keyed by the seed, serves both: training takes it from the
+front, holding out from the back. So 16 examples are among the 32 of the same seed, more held-out
+examples are those and others, and no example is ever in both. Examples, not records: a long context
+whose windows were parted between the two would be trained on and held out at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from muppet_zoo.errors import UsageError
+from muppet_zoo.order import TRAIN_SAMPLE, key, permute
+from muppet_zoo.shards import BuiltSplit
+from muppet_zoo.task_data import Columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+I64 = NDArray[np.int64]
+
+HELD_OUT = "held_out"  # as a split to evaluate on; no task has a split of this name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """How many examples to train on, None for all that are left, and how many to hold out."""
+
+    examples: int | None
+    held_out: int = 0
+
+
+@dataclass(kw_only=True)
+class SplitPart(BuiltSplit):
+    """The examples `examples` (n,) of a built split, in this order and numbered from 0."""
+
+    whole: BuiltSplit
+    examples: I64
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples of the part."""
+        return len(self.examples)
+
+    @property
+    def num_records(self) -> int:
+        """Number of records of the part."""
+        return len(self._records)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the split and which of its examples these are."""
+        digest = hashlib.sha256(self.whole.fingerprint.encode())
+        digest.update(self.examples.tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def example_starts(self) -> I64:
+        """(n + 1,) the first record of each example in the part, and the number of records."""
+        sizes = np.diff(self.whole.example_starts)[self.examples]
+        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.uint32]:
+        """(num_records,) as `BuiltSplit.lengths`."""
+        return self.whole.lengths[self._records]
+
+    @cached_property
+    def num_sequences(self) -> NDArray[np.uint16]:
+        """(num_records,) as `BuiltSplit.num_sequences`."""
+        return self.whole.num_sequences[self._records]
+
+    def take(self, rows: I64) -> Columns:
+        """The records of these numbers in the part."""
+        return self.whole.take(self._records[rows])
+
+    def column(self, name: str, rows: I64) -> list[Any]:
+        """Any column as Python values, by the numbers of the part."""
+        return self.whole.column(name, self._records[rows])
+
+    @cached_property
+    def _records(self) -> I64:
+        """(num_records,) their numbers in the whole split."""
+        starts = self.whole.example_starts
+        parts = [np.arange(starts[i], starts[i + 1]) for i in self.examples.tolist()]
+        return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
+
+
+def sampled_numbers(num_examples: int, sample: Sample, seed: int) -> tuple[I64, I64]:
+    """Ascending numbers of the examples to train on, (k,), and of those held out, (m,).
+
+    Raises:
+        UsageError: there are not so many examples.
+    """
+    left = num_examples - sample.held_out
+    wanted = left if sample.examples is None else sample.examples
+    if wanted < 1 or wanted > left:
+        what = "any" if sample.examples is None else f"{wanted:,}"
+        raise UsageError(
+            f"sample: {what} examples to train on and {sample.held_out:,} to hold out are more "
+            f"than the {num_examples:,} of the train split; ask for fewer"
+        )
+    places = np.arange(num_examples, dtype=np.uint64)
+    permuted = permute(
+        places, np.uint64(num_examples), key(seed, TRAIN_SAMPLE, np.zeros(1, np.uint64))
+    ).astype(np.int64)
+    return np.sort(permuted[:wanted]), np.sort(permuted[left:])
+
+
+def sampled(split: BuiltSplit, sample: Sample, seed: int) -> tuple[SplitPart, SplitPart]:
+    """The part of a train split to train on, and the one that is held out, which may be empty.
+
+    Raises:
+        UsageError: it has not so many examples.
+    """
+    train, held_out = (
+        SplitPart(folder=split.folder, manifest=split.manifest, whole=split, examples=numbers)
+        for numbers in _told(split, sample, seed)
+    )
+    return train, held_out
+
+
+def _told(split: BuiltSplit, sample: Sample, seed: int) -> Sequence[I64]:
+    try:
+        return sampled_numbers(split.num_examples, sample, seed)
+    except UsageError as error:
+        raise UsageError(f"task {split.manifest.task}: {error}") from None
