@@ -10,10 +10,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from muppet_zoo.errors import UsageError
+
 _BLOCK_BYTES = 1 << 20
+LOCK_FILE = ".lock"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -72,3 +76,32 @@ def sha256_of(path: Path) -> str:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def own_folder(out: Path, what: str, known: Collection[str]) -> Iterator[None]:
+    """Keep a second process out of a folder that `what`, a training say, writes into.
+
+    The lock is the operating system's, so it ends with the process, however that ends. `known` are
+    names by which a folder that is not empty is recognised as one of this kind.
+
+    Raises:
+        UsageError: the folder cannot be made, holds something else, or is in use.
+    """
+    from filelock import FileLock, Timeout
+
+    names = {path.name for path in out.iterdir()} - {LOCK_FILE} if out.is_dir() else set()
+    if names and not names & set(known):
+        raise UsageError(f"{out} is not empty and holds no {what}; choose another --out")
+    lock = FileLock(out / LOCK_FILE, timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"another {what} is at work in {out}; wait for it or stop it") from None
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()

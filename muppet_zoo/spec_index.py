@@ -58,7 +58,7 @@ def stamp_of(files: Mapping[Path, str]) -> str | None:
     None when a file is unreadable.
     """
     package = Path(str(resources.files("muppet_zoo")))
-    own = sorted([*package.glob("*.py"), *package.glob("schemas/*.json")])
+    own = sorted([*package.rglob("*.py"), *package.glob("schemas/*.json")])
     digest = hashlib.sha256()
     try:
         for file in own:

@@ -47,7 +47,7 @@ class TrainRequest:
 class EvalRequest:
     """Score the model in `checkpoint` on `split` of the tasks built under `data`.
 
-    predictions: a folder that receives TASK.jsonl for each task, as `cell_results` describes it.
+    predictions: a folder that receives TASK.jsonl for each task; see `finetune.results`.
     """
 
     checkpoint: Path

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from muppet_zoo.errors import Finding, SourceError, SpecError, UnknownNameError, UsageError
-from muppet_zoo.finetune_checks import is_plan, plan_findings
+from muppet_zoo.finetune.checks import is_plan, plan_findings
 from muppet_zoo.mixture import (
     Mixture,
     MixtureFile,

@@ -8,8 +8,8 @@ import pytest
 from helpers import muppet_zoo
 
 from muppet_zoo.errors import UsageError
-from muppet_zoo.finetune_checks import plan_findings
-from muppet_zoo.finetune_plan import read_plan
+from muppet_zoo.finetune.checks import plan_findings
+from muppet_zoo.finetune.plan import read_plan
 from muppet_zoo.run import read_run
 from muppet_zoo.yaml_reader import read_yaml
 from muppet_zoo.zoo import load_zoo

@@ -81,7 +81,7 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
         *("build", "shards", "sources", "encode", "order", "batches", "metrics", "results"),
         *("trainer_api", "run", "overlap.compare", "add_task.samples", "add_task.hub_info"),
         *("add_task.proposals", "add_task.files", "previews", "task_stats"),
-        *("samples", "cell_results", "finetune_plan", "finetune"),
+        *("samples", "finetune.results", "finetune.plan", "finetune.run_cells"),
         *("report.compare", "report.page"),
     ],
 )

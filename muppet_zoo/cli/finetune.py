@@ -13,7 +13,7 @@ from muppet_zoo.cli.options import json_option, specs_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from muppet_zoo.cell_results import CellResult
+    from muppet_zoo.finetune.results import CellResult
 
 
 @click.command("finetune")
@@ -39,8 +39,8 @@ def command(plan_file: Path, out: Path, spec_dirs: tuple[Path, ...], as_json: bo
     cell failed; the others are finished, and the failed ones tried again by the next call.
     """
     from muppet_zoo.console import note, plural, print_json, print_table
-    from muppet_zoo.finetune import finetune
-    from muppet_zoo.finetune_plan import read_plan
+    from muppet_zoo.finetune.plan import read_plan
+    from muppet_zoo.finetune.run_cells import finetune
     from muppet_zoo.zoo import load_zoo
 
     zoo = load_zoo(spec_dirs)

@@ -20,11 +20,11 @@ import yaml
 from muppet_zoo_torch import loop
 
 from muppet_zoo.build import BuildOptions, build
-from muppet_zoo.cell_results import read_predictions, read_results
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import DivergedError, ShardError, TrainingError, UsageError
-from muppet_zoo.finetune import Outcome, finetune
-from muppet_zoo.finetune_plan import read_plan
+from muppet_zoo.finetune.plan import read_plan
+from muppet_zoo.finetune.results import read_predictions, read_results
+from muppet_zoo.finetune.run_cells import Outcome, finetune
 from muppet_zoo.metrics import score_all
 from muppet_zoo.spec import parse_task_spec
 from muppet_zoo.yaml_reader import read_yaml
@@ -311,7 +311,7 @@ def test_another_plan_is_not_mixed_in_and_arms_may_join(
     assert outcome.results[0].scores == outcome.results[1].scores
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
-    with pytest.raises(UsageError, match="is not empty and holds no finetune cells"):
+    with pytest.raises(UsageError, match="is not empty and holds no fine-tuning"):
         carry_out(small(), tmp_path / "mine", zoo)
 
 

@@ -15,8 +15,8 @@ from muppet_zoo_torch.plan import Plan, make_plan
 from muppet_zoo_torch.trainer import TorchTrainer, make_model
 from safetensors.torch import load_file
 
-from muppet_zoo.cell_results import read_predictions
 from muppet_zoo.errors import CheckpointError, UnknownNameError, UsageError
+from muppet_zoo.finetune.results import read_predictions
 from muppet_zoo.metrics import score_all
 from muppet_zoo.model_folder import HeadSlot, find_model
 from muppet_zoo.results import read_reports

@@ -499,7 +499,7 @@ def test_the_working_directory_as_the_output_folder(
 
 def test_a_second_training_in_the_same_folder(train: Callable[..., Done], tmp_path: Path) -> None:
     with run_lock(tmp_path / "out"):
-        refused(train(), 2, f"another training is running in {tmp_path / 'out'}; wait for it")
+        refused(train(), 2, f"another run is at work in {tmp_path / 'out'}; wait for it")
     assert train().code == 0
 
 

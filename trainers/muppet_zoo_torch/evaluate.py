@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from muppet_zoo.batches import MicroBatchPlan, eval_plans, sample_examples
-from muppet_zoo.cell_results import Prediction, row_ids, write_predictions
 from muppet_zoo.collate import collate
 from muppet_zoo.console import ProgressDisplay
 from muppet_zoo.errors import ShardError
+from muppet_zoo.finetune.results import Prediction, row_ids, write_predictions
 from muppet_zoo.metrics import score_all
 from muppet_zoo.model_folder import ENCODER_FOLDER, find_model, with_slots_for
 from muppet_zoo.overlap.record import ComparedSplit, rows_seen

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from muppet_zoo.console import note, progress
 from muppet_zoo.errors import CheckpointError, UsageError
-from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.file_tools import own_folder, write_atomically
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER
 from muppet_zoo.results import TaskReport
 from muppet_zoo.run import Run
@@ -35,7 +34,6 @@ from muppet_zoo_torch.reuse import reuse_heads
 # What may differ when a run goes on. Checkpoints know the data's digest, so it may lie elsewhere.
 _FREE_ON_RESUME = {"data", "trainer", "deepspeed", "checkpointing", "on_bad_loss"}
 RUN_FILE = "run.json"
-LOCK_FILE = ".lock"
 
 
 class TorchTrainer:
@@ -72,30 +70,9 @@ class TorchTrainer:
         return predict(request)
 
 
-@contextmanager
-def run_lock(out: Path) -> Iterator[None]:
-    """Keep a second training out of the folder.
-
-    The lock is the operating system's, so it ends with the process, however that ends.
-
-    Raises:
-        UsageError: the folder cannot be made, holds something else, or is in use.
-    """
-    names = {path.name for path in out.iterdir()} - {LOCK_FILE} if out.is_dir() else set()
-    if names and not names & {RUN_FILE, CHECKPOINTS_FOLDER, MODEL_FOLDER}:
-        raise UsageError(f"{out} is not empty and holds no run; choose another --out")
-    lock = FileLock(out / LOCK_FILE, timeout=0)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"another training is running in {out}; wait for it or stop it") from None
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be written: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()
+def run_lock(out: Path) -> AbstractContextManager[None]:
+    """Keep a second training out of the folder; UsageError where one is there, or other files."""
+    return own_folder(out, "run", {RUN_FILE, CHECKPOINTS_FOLDER, MODEL_FOLDER})
 
 
 def make_model(plan: Plan) -> MultiTaskModel:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muppet_zoo.cell_results import ALL, Shots
 from muppet_zoo.errors import SpecError, UsageError
-from muppet_zoo.finetune_checks import plan_findings, with_setting
+from muppet_zoo.finetune.checks import plan_findings, with_setting
+from muppet_zoo.finetune.results import ALL, Shots
 from muppet_zoo.model_folder import ENCODER_FOLDER, MODEL_FOLDER
 from muppet_zoo.run import Run, parse_run, resolve_encoder, with_defaults
 from muppet_zoo.samples import HELD_OUT

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from muppet_zoo.cell_results import (
+from muppet_zoo.finetune.results import (
     CellResult,
     Prediction,
     append_result,

@@ -15,23 +15,15 @@ from __future__ import annotations
 import shutil
 import statistics
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from muppet_zoo.cell_results import (
-    ALL,
-    RESULTS_FILE,
-    CellResult,
-    Shots,
-    append_result,
-    read_results,
-)
 from muppet_zoo.console import ProgressLine, note, progress
 from muppet_zoo.errors import MuppetZooError, UsageError
-from muppet_zoo.finetune_cells import (
+from muppet_zoo.file_tools import own_folder
+from muppet_zoo.finetune.cell import (
     CELLS_FOLDER,
     CellRecord,
     Study,
@@ -42,15 +34,21 @@ from muppet_zoo.finetune_cells import (
     score_cell,
     train_cell,
 )
-from muppet_zoo.finetune_plan import Cell, FinetunePlan, Group
+from muppet_zoo.finetune.plan import Cell, FinetunePlan, Group
+from muppet_zoo.finetune.results import (
+    ALL,
+    RESULTS_FILE,
+    CellResult,
+    Shots,
+    append_result,
+    read_results,
+)
 from muppet_zoo.metrics import METRICS
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER, WEIGHTS_FILE
 from muppet_zoo.provenance import weights_digest
 from muppet_zoo.shards import open_task
 from muppet_zoo.trainer_api import load_trainer
 from muppet_zoo.zoo import Zoo
-
-LOCK_FILE = ".lock"
 
 Done = TypeVar("Done")
 
@@ -96,7 +94,7 @@ def finetune(plan: FinetunePlan, zoo: Zoo, out: Path, spec_dirs: Sequence[Path] 
         weights=_weights(plan),
         data=data,
     )
-    with _locked(out), progress() as display:
+    with own_folder(out, "fine-tuning", {CELLS_FOLDER, RESULTS_FILE}), progress() as display:
         results = _results(study, groups)
         costs = _missing_costs(study, groups, results)
         work = _Progress(
@@ -198,28 +196,6 @@ def _check_same_plan(study: Study, cell: Cell, record: CellRecord) -> None:
 def _cost(plan: FinetunePlan, num_examples: int) -> float:
     """What a training costs, in any unit; with a fixed number of steps all cost the same."""
     return 1.0 if plan.common.schedule.steps is not None else float(num_examples)
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Keep a second process out of the folder; the lock ends with the process."""
-    from filelock import FileLock, Timeout
-
-    names = {path.name for path in out.iterdir()} - {LOCK_FILE} if out.is_dir() else set()
-    if names and not names & {CELLS_FOLDER, RESULTS_FILE}:
-        raise UsageError(f"{out} is not empty and holds no finetune cells; choose another --out")
-    lock = FileLock(out / LOCK_FILE, timeout=0)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"another finetune is running in {out}; wait for it or stop it") from None
-    except OSError as error:
-        raise UsageError(f"--out {out} cannot be written: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # --- doing it --------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from muppet_zoo.cell_results import PREDICTIONS_FOLDER, CellResult
 from muppet_zoo.errors import CheckpointError, DivergedError
 from muppet_zoo.file_tools import flush_folder, write_atomically
-from muppet_zoo.finetune_plan import Cell, FinetunePlan
+from muppet_zoo.finetune.plan import Cell, FinetunePlan
+from muppet_zoo.finetune.results import PREDICTIONS_FOLDER, CellResult
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER
 from muppet_zoo.provenance import commit, versions
 from muppet_zoo.trainer_api import EvalRequest, Trainer, TrainRequest, tasks_of

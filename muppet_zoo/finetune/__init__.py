@@ -1,0 +1,1 @@
+"""Fine-tuning encoders on many targets: the plan, its cells, and the results that remain."""
