@@ -164,6 +164,11 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def _visible(text: str) -> str:
+    """Rows of strangers may hold what a terminal would obey, or what turns a line around."""
+    return "".join(c if c.isprintable() or c.isspace() else ascii(c)[1:-1] for c in text)
+
+
 def print_fields(fields: Iterable[tuple[str, str, str]], *, indent: str = "") -> None:
     """Lines of (name, text, remark): texts are wrapped beside their names on a terminal.
 
@@ -173,7 +178,7 @@ def print_fields(fields: Iterable[tuple[str, str, str]], *, indent: str = "") ->
     width = max((len(name) for name, _, _ in listed), default=0)
     terminal = _terminal()
     for name, text, remark in listed:
-        whole = " ".join(text.split()) + (f"  ({remark})" if remark else "")
+        whole = " ".join(_visible(text).split()) + (f"  ({remark})" if remark else "")
         start = f"{indent}{name:{width}}  "
         if terminal is None:
             print(f"{start}{whole}".rstrip())

@@ -78,6 +78,18 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def write_output(path: Path, data: bytes) -> None:
+    """Write a file that the user asked for by name.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    try:
+        write_atomically(path, data)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
 @contextmanager
 def own_folder(out: Path, what: str, known: Collection[str]) -> Iterator[None]:
     """Keep a second process out of a folder that `what`, a training say, writes into.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muppet_zoo.examples import Example, examples_of
-from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.file_tools import write_output
 from muppet_zoo.formats import Segments
 from muppet_zoo.heads import Classification, MultiLabel, MultipleChoice, TokenClassification
 from muppet_zoo.metrics import load_library
@@ -161,7 +161,7 @@ def write_preview_html(path: Path, title: str, previews: Sequence[Preview]) -> N
     """Write a page that needs no other file; every text of the data is escaped."""
     environment = load_library("jinja2").Environment(autoescape=True, trim_blocks=True)
     page = environment.from_string(_PAGE).render(title=title, previews=previews)
-    write_atomically(path, page.encode())
+    write_output(path, page.encode())
 
 
 _PAGE = """\

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muppet_zoo.examples import Example, examples_of
-from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.file_tools import write_output
 from muppet_zoo.metrics import load_library
 from muppet_zoo.rows import Row, RowProblem
 from muppet_zoo.spec import TaskSpec
@@ -228,7 +228,7 @@ def write_plot(path: Path, stats: Sequence[SplitStats]) -> None:
             _plot_labels(right, found)
         image = io.BytesIO()
         figure.savefig(image, format=path.suffix[1:])
-    write_atomically(path, image.getvalue())
+    write_output(path, image.getvalue())
 
 
 def _plot_lengths(axis: Any, found: SplitStats) -> None:

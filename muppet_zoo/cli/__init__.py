@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
 import click
@@ -71,6 +72,9 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; expected errors are shown without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names and rows hold any letters
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = cli.main(standalone_mode=False)
         sys.stdout.flush()  # here, where a closed pipe is still caught

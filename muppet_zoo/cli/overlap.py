@@ -59,6 +59,7 @@ def command(
     of such rows, drops them or fails: see the key `overlap`.
     """
     from muppet_zoo.console import print_json, progress
+    from muppet_zoo.errors import SourceError, UsageError
     from muppet_zoo.hub.lock import locks_of
     from muppet_zoo.overlap.compare import (
         DEFAULT_SPLITS,
@@ -69,6 +70,8 @@ def command(
     )
     from muppet_zoo.zoo import load_zoo, spec_folders
 
+    if plot is not None and plot.suffix not in (".svg",):
+        raise UsageError(f"--plot {plot}: a file that ends in .svg is expected")
     zoo = load_zoo(spec_dirs)
     train = train_splits(zoo.named(train_names))
     evaluation = evaluation_splits(zoo.named(eval_names), eval_splits or DEFAULT_SPLITS)
@@ -88,6 +91,11 @@ def command(
         report = find_overlap(train, evaluation, places=places, on_rows=show)
         for line in lines.values():
             line.finish()
+    if not report.pairs:
+        raise SourceError(
+            "nothing was compared: no training split or no evaluation split has rows to read"
+            + (f" in the mirror {mirror}" if mirror is not None else "")
+        )
     if plot is not None:
         from muppet_zoo.overlap.report import write_heat_map
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.file_tools import write_output
 from muppet_zoo.metrics import load_library
 from muppet_zoo.overlap.compare import OverlapReport, SplitPair
 from muppet_zoo.overlap.hashes import MIN_SEGMENT_WORDS, NGRAM_WORDS
@@ -55,7 +55,7 @@ def write_heat_map(path: Path, report: OverlapReport, *, title: str) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    write_atomically(path, _svg(report, title).encode())
+    write_output(path, _svg(report, title).encode())
 
 
 def _svg(report: OverlapReport, title: str) -> str:
