@@ -116,7 +116,7 @@ def test_validate_without_findings() -> None:
         (["lst"], 2, "no command is named 'lst'; did you mean 'list'?"),
         (["list", "--famly", "nli"], 2, "--family"),
         (["list", "--family", "NLI"], 2, "error: no family is named 'NLI'; did you mean 'nli'?"),
-        (["list", "--mixture", "reel_mini"], 2, "did you mean 'real_mini'?"),
+        (["list", "--mixture", "reel_mini"], 2, "did you mean 'real_mini'"),
         (["list", "--specs", "nowhere"], 2, "Directory 'nowhere' does not exist."),
         (["show"], 2, "Missing argument 'TASK'."),
         (["show", "sqad"], 2, "error: no task is named 'sqad'; did you mean 'squad'"),
