@@ -7,7 +7,7 @@ are held against it, and a spec that has none yet is held against the snapshot i
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,23 +87,34 @@ def test_splits_exist_on_the_hub_and_hold_rows(spec: TaskSpec) -> None:
     assert used <= {name for name, rows in facts["rows"].items() if rows > 0}
 
 
-@pytest.mark.parametrize("spec", LABELLED.values(), ids=LABELLED.keys())
-def test_labels_are_as_many_and_in_the_hubs_order(spec: TaskSpec) -> None:
+# What we call a label where the hub has another word for it, read by people; of hlgd the hub's two
+# names stand the wrong way round, as its spec says.
+LABEL_WORDS = json.loads((Path(__file__).parent / "facts" / "label_words.json").read_text("utf-8"))
+every_labelled_spec = pytest.mark.parametrize("spec", LABELLED.values(), ids=LABELLED.keys())
+
+
+def labels_of_the_hub(spec: TaskSpec) -> list[str]:
+    """The hub's names in its order, in our words."""
+    words = LABEL_WORDS.get(spec.name, {})
+    return [plain(words.get(name, name)) for name in target_labels(spec)]
+
+
+@every_labelled_spec
+def test_labels_are_the_hubs_in_its_order(spec: TaskSpec) -> None:
     labels: tuple[str, ...] = getattr(spec.head, "labels", ())
-    stated_names = target_labels(spec)
-    assert len(labels) == len(stated_names)
-    places = {plain(name): i for i, name in enumerate(labels)}
-    for i, name in enumerate(stated_names):
-        # Ours are in plain words and may differ, but an equal name stands at an equal place.
-        assert places.get(plain(name), i) == i
+    assert [plain(label) for label in labels] == labels_of_the_hub(spec)
 
 
-def test_labels_in_another_order_are_noticed() -> None:
-    spec = HUB_TASKS["rte"]
-    labels = tuple(reversed(spec.head.labels))
-    broken = replace(spec, head=replace(spec.head, labels=labels))
-    with pytest.raises(AssertionError):
-        test_labels_are_as_many_and_in_the_hubs_order(broken)
+@every_labelled_spec
+def test_labels_in_another_order_are_noticed(spec: TaskSpec) -> None:
+    names = labels_of_the_hub(spec)
+    assert len(set(names)) == len(names)  # so that no two can change places unseen
+
+
+def test_no_word_for_a_label_is_left_over() -> None:
+    assert LABEL_WORDS.keys() <= LABELLED.keys()
+    for name, words in LABEL_WORDS.items():
+        assert words.keys() <= set(target_labels(LABELLED[name])), name
 
 
 def plain(name: str) -> str:
