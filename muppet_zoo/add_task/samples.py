@@ -136,6 +136,14 @@ def sample_files(
         SourceError: a file cannot be read, or has no rows.
     """
     columns, unusable = _columns_of_files(files.values())
+    if not columns:
+        (first, *_) = files.values()
+        raise SourceError(
+            f"{first}: no spec can name its columns ({', '.join(unusable)}); a name has letters of "
+            f"English, digits and _ only: rename them"
+            if unusable
+            else f"{first}: has no rows"
+        )
     splits = {}
     for split, path in files.items():
         meter = Meter()

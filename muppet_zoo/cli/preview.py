@@ -54,6 +54,7 @@ def command(  # one parameter per option of the command line
     """
     from muppet_zoo.console import print_json, say
     from muppet_zoo.encode import open_tokenizer
+    from muppet_zoo.errors import SourceError
     from muppet_zoo.previews import preview_rows, write_preview_html
     from muppet_zoo.zoo import load_zoo
 
@@ -66,6 +67,8 @@ def command(  # one parameter per option of the command line
         tokenizer=None if tokenizer_name is None else open_tokenizer(tokenizer_name),
         max_tokens=max_tokens,
     )
+    if not previews:
+        raise SourceError(f"{source.place.where}: there are no rows")
     if html is not None:
         write_preview_html(html, f"{task}, {role}", previews)
     if as_json:

@@ -52,7 +52,7 @@ def command(  # one parameter per option of the command line
     """
     from muppet_zoo.console import print_json, print_table, progress, say
     from muppet_zoo.encode import open_tokenizer
-    from muppet_zoo.errors import UsageError
+    from muppet_zoo.errors import SourceError, UsageError
     from muppet_zoo.task_stats import write_plot
     from muppet_zoo.zoo import load_zoo
 
@@ -66,7 +66,9 @@ def command(  # one parameter per option of the command line
     tokenizer = None if tokenizer_name is None else open_tokenizer(tokenizer_name)
     with progress(quiet=as_json) as display:
         found, absent = _measured(specs, split, mirror, limit, tokenizer, display)
-    if plot is not None and found:
+    if not found:
+        raise SourceError(f"no rows for: {', '.join(absent)}")
+    if plot is not None:
         write_plot(plot, found)
     if as_json:
         print_json({"splits": [stats.to_json() for stats in found], "absent": absent})
@@ -75,7 +77,7 @@ def command(  # one parameter per option of the command line
     print_table(f"lengths in {unit}", [_row(stats) for stats in found])
     if absent:
         say(f"no rows for: {', '.join(absent)}")
-    if plot is not None and found:
+    if plot is not None:
         say(f"written: {plot}")
 
 
