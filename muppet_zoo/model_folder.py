@@ -168,6 +168,12 @@ def lay_out(specs: Sequence[TaskSpec]) -> HeadLayout:
     )
 
 
+def has_slot_for(model: ModelFolder, spec: TaskSpec) -> bool:
+    """Whether a head of the model answers a task: its own, or one that the task shares."""
+    own = {(slot.head, slot.shared_head) for slot in model.layout.slots if slot.shared_head}
+    return spec.name in model.tasks or (spec.head.type, spec.head.shared_head) in own
+
+
 def with_slots_for(model: ModelFolder, specs: Sequence[TaskSpec]) -> HeadLayout:
     """The model's layout with a slot for each of `specs` that it was not trained on.
 

@@ -311,12 +311,13 @@ def _set(data: dict[str, Any], keys: Sequence[str], text: str) -> None:
             where = ".".join(keys[:i]) or "a run"
             raise UsageError(f"--set: {where} has no '{key}'{suggest(key, allowed)}")
         schema = allowed[key]
-    if inside := schema.get("properties"):
+    value = text if schema.get("type") == "string" else parse_scalar(text)
+    optional = "null" in schema.get("type", "")
+    if (inside := schema.get("properties")) and not (optional and value in (None, {})):
         group = ".".join(keys)
         raise UsageError(
             f"--set: {group} is a group; set one of {', '.join(f'{group}.{key}' for key in inside)}"
         )
-    value = text if schema.get("type") == "string" else parse_scalar(text)
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"--set: {'.'.join(keys)} cannot be '{text}'; give a finite number")
     inner = data

@@ -279,6 +279,14 @@ def test_no_such_file(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
+def test_a_group_can_be_switched_on_and_off_as_a_whole(run_file: Path) -> None:
+    assert read_run(run_file, ["r3f={}"]).r3f is not None
+    text = MINIMAL + "r3f: {weight: 2}\n"
+    assert read_run(write(run_file.parent, text), ["r3f=null"]).r3f is None
+    with pytest.raises(UsageError, match="optimizer is a group; set one of"):
+        read_run(run_file, ["optimizer={}"])
+
+
 def test_a_group_that_is_off_is_switched_on_by_one_of_its_keys(run_file: Path) -> None:
     run = read_run(run_file, ["model.lora.rank=4", "model.freeze.layers=2"])
     assert run.model.lora == Lora(rank=4, alpha=16.0, dropout=0.0, target_modules=None)

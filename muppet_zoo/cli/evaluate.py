@@ -56,15 +56,23 @@ def command(  # one parameter per option of the command line
     CHECKPOINT is what `train --out` wrote, its model folder, or one of its checkpoints. A task that
     it was not trained on can be scored where it shares a head with one that it was.
     """
-    from muppet_zoo.console import print_json, print_table
-    from muppet_zoo.model_folder import find_model
+    from muppet_zoo.console import note, print_json, print_table
+    from muppet_zoo.errors import UsageError
+    from muppet_zoo.model_folder import find_model, has_slot_for
     from muppet_zoo.results import overlap_note, report_rows
     from muppet_zoo.trainer_api import EvalRequest, load_trainer
     from muppet_zoo.zoo import load_zoo
 
     zoo = load_zoo(spec_dirs)
     model = find_model(checkpoint)
-    names = (*names, *(zoo.mixture(mixture).tasks if mixture is not None else ()))
+    if mixture is not None:
+        wanted = zoo.mixture(mixture).tasks
+        answered = [name for name in wanted if has_slot_for(model, zoo.task(name))]
+        if missing := [name for name in wanted if name not in answered]:
+            note(f"not scored, since the model has no head for it: {', '.join(missing)}")
+        if not answered and not names:
+            raise UsageError(f"{model.path} has no head for any task of mixture {mixture}")
+        names = (*names, *answered)
     reports = load_trainer(trainer).evaluate(
         EvalRequest(
             checkpoint=model.path,

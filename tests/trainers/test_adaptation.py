@@ -181,6 +181,13 @@ def test_frozen_parts_stay_bit_for_bit(plan_with: Make, family: str) -> None:
     assert rest <= changed, "all else is trained"
 
 
+def test_adapters_of_a_frozen_layer_are_frozen_with_it(plan_with: Make) -> None:
+    engine, before = trained(plan_with("roberta", freeze={"layers": 1}, lora=LORA))
+    changed = {name for name in moved(engine, before) if ".lora_" in name}
+    assert changed
+    assert not [name for name in changed if name.startswith("encoder.encoder.layer.0.")]
+
+
 def test_more_layers_than_there_are(plan_with: Make) -> None:
     plan = plan_with("bart", freeze={"layers": 3})
     with pytest.raises(UsageError, match=r"freeze\.layers is 3; the encoder \(bart\) has 2 layers"):

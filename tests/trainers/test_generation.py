@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -135,9 +136,9 @@ def texts_written(
 ) -> list[str]:
     seen: list[list[str]] = []
 
-    def watched(metrics: Any, predictions: Any, targets: Any, *, num_labels: int) -> Any:
+    def watched(metrics: Any, predictions: Any, targets: Any, **options: Any) -> Any:
         seen.append(predictions)
-        return score_all(metrics, predictions, targets, num_labels=num_labels)
+        return score_all(metrics, predictions, targets, **options)
 
     monkeypatch.setattr(evaluate, "score_all", watched)
     request = EvalRequest(
@@ -145,6 +146,24 @@ def texts_written(
     )
     TorchTrainer().evaluate(request)
     return seen[0]
+
+
+def test_settings_of_the_models_own_play_no_part(
+    learned: Path,
+    quickstart_data: Path,
+    zoo: Zoo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the publisher of a summarizer set would come in by the library's back door."""
+    model = tmp_path / "model"
+    shutil.copytree(learned / "model", model)
+    path = model / "encoder" / "generation_config.json"
+    own = json.loads(path.read_text("utf-8"))
+    hostile = {"min_length": 14, "no_repeat_ngram_size": 1, "forced_bos_token_id": 5}
+    path.write_text(json.dumps({**own, **hostile}))
+    plain = texts_written(learned, quickstart_data, zoo, monkeypatch, 512)
+    assert texts_written(model, quickstart_data, zoo, monkeypatch, 512) == plain
 
 
 def test_answers_do_not_depend_on_the_batch(

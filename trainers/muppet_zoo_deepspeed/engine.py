@@ -29,6 +29,8 @@ from muppet_zoo_deepspeed.settings import accumulation_steps, deepspeed_config, 
 class DeepSpeedEngine:
     """One rank. RANK, WORLD_SIZE and the others must be set before it is made."""
 
+    counts_passes = True  # gradient_accumulation_steps
+
     def __init__(self, model: MultiTaskModel, run: Run, device: torch.device) -> None:
         import deepspeed
 

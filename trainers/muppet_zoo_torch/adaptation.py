@@ -25,9 +25,10 @@ def adapt(encoder: Any, *, freeze: Freeze, lora: Lora | None, checkpointing: boo
         UsageError: the model has fewer layers, no such modules, or cannot be checkpointed.
         MissingExtraError: adapters are asked for and `peft` is not installed.
     """
-    _freeze(encoder, freeze)
     if lora is not None:
         _add_adapters(encoder, lora)
+    # After the adapters: those in a frozen layer are frozen with it.
+    _freeze(encoder, freeze)
     if checkpointing:
         # The method's old name is the only one before transformers 5.
         enable = getattr(encoder, "activation_checkpointing_enable", None)

@@ -87,8 +87,7 @@ def generate(
 ) -> Tensor:
     """(N, L) token ids of the likeliest answer by beam search to each of N sequences.
 
-    The model's own generation settings are left aside: a minimum length or a forbidden repetition
-    that suits one data set would be wrong for the others.
+    The model's own generation settings are left aside (`pretrained.load_encoder`).
     """
     from transformers import GenerationConfig
 

@@ -24,10 +24,15 @@ FP16_LOSS_SCALE = 1024.0
 
 
 class Engine(Protocol):
-    """One process's view of the model in training."""
+    """One process's view of the model in training.
+
+    counts_passes: it steps after a number of passes that was fixed beforehand, so that a smaller
+        optimizer step has to be filled up.
+    """
 
     rank: int
     world_size: int
+    counts_passes: bool
     device: torch.device
 
     @property
@@ -84,6 +89,7 @@ class TorchEngine:
 
     rank = 0
     world_size = 1
+    counts_passes = False
 
     def __init__(self, model: MultiTaskModel, run: Run, device: torch.device) -> None:
         self.model = model.to(device)

@@ -196,9 +196,10 @@ def _steps(plan: Plan, record: CheckpointRecord) -> Iterator[tuple[int, StepPlan
 def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tally: _Tally) -> bool:
     """One optimizer step; False when it was skipped, as the run wishes, for a bad loss."""
     mine = step_plan.for_rank(engine.rank, engine.world_size)
-    # A bounded run's last step may hold fewer micro-batches; engines count on the usual number.
-    usual = -(-plan.run.batching.micro_batches_per_step // engine.world_size)
-    slots = [*mine, *[None] * (usual - len(mine))]
+    slots = list(mine)
+    if engine.counts_passes:  # the last step of a run, or of a task, may hold fewer micro-batches
+        usual = -(-plan.run.batching.micro_batches_per_step // engine.world_size)
+        slots += [None] * (usual - len(mine))
     seen: list[tuple[MicroBatch, Tensor]] = []
     for i, micro_batch in enumerate(slots):
         number = i * engine.world_size + engine.rank

@@ -145,7 +145,7 @@ class MultiTaskModel(nn.Module):
         if self.layout.generates:
             answers = _answer_states(states, batch)
             logits[VOCABULARY] = backbone.vocabulary_logits(self.encoder, answers)
-        return {level: x.float() if self.bf16 else x for level, x in logits.items()}
+        return {level: x.float() if self.bf16 or self.fp16 else x for level, x in logits.items()}
 
     def _pool(self, states: Tensor, batch: TensorBatch) -> Tensor:
         """(B, H): the first token's state, the mean over tokens, or the last token's.

@@ -45,7 +45,7 @@ def load_encoder(name: str, *, random_init: bool) -> nn.Module:
             encoder = model_class.from_config(config, trust_remote_code=False, **extra)
         except Exception as error:  # odd values make the library raise whatever it runs into
             raise _unreadable(name, error) from error
-        return encoder.float()  # type: ignore[no-any-return]
+        return _with_plain_generation(encoder.float())
     if Path(name).is_dir() and not list(Path(name).glob("*.safetensors")):
         raise UsageError(
             f"no .safetensors weights in {name}; set model.random_init: true to start from random "
@@ -75,6 +75,25 @@ def load_encoder(name: str, *, random_init: bool) -> nn.Module:
         raise UsageError(
             f"the weights of '{name}' do not fit its config.json; {len(misfits)} parameters have "
             f"another shape: {_few(misfits)}"
+        )
+    return _with_plain_generation(encoder)
+
+
+def _with_plain_generation(encoder: Any) -> nn.Module:
+    """Leave a model's own generation settings aside, down to the ids of its special tokens.
+
+    A minimum length or a forbidden repetition that suits one data set would be wrong for others,
+    and what a call does not state the library takes from the model.
+    """
+    if hasattr(encoder, "generation_config"):
+        from transformers import GenerationConfig
+
+        ids = ("pad", "eos", "bos", "decoder_start")
+        encoder.generation_config = GenerationConfig(
+            **{
+                f"{name}_token_id": getattr(encoder.config, f"{name}_token_id", None)
+                for name in ids
+            }
         )
     return encoder  # type: ignore[no-any-return]
 

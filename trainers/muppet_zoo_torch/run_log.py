@@ -114,7 +114,8 @@ def open_log(
             found = versions(trainer=trainer, num_processes=engine.world_size)
             write_versions(plan.out, found)
             before = read_log(plan.out / METRICS_FILE)
-            trackers = open_trackers(plan.run, plan.out)
+            after = before[-1]["step"] if before else 0
+            trackers = open_trackers(plan.run, plan.out, after_step=after)
             for tracker in trackers:
                 stack.callback(tracker.close)
         line = display.start(name, total=plan.num_steps, unit="steps")

@@ -47,15 +47,15 @@ def check_trackers(run: Run) -> None:
             raise MissingExtraError(name, name)
 
 
-def open_trackers(run: Run, out: Path) -> list[Tracker]:
-    """The trackers that a run asks for."""
-    return [TRACKERS[name](run, out) for name in run.trackers]
+def open_trackers(run: Run, out: Path, *, after_step: int = 0) -> list[Tracker]:
+    """The trackers that a run asks for; what they have of steps after `after_step` is done anew."""
+    return [TRACKERS[name](run, out, after_step) for name in run.trackers]
 
 
 class _TensorBoard:
-    def __init__(self, run: Run, out: Path) -> None:
+    def __init__(self, run: Run, out: Path, after_step: int) -> None:
         writer: Any = import_module("torch.utils.tensorboard").SummaryWriter
-        self._writer = writer(str(out / "tensorboard"))
+        self._writer = writer(str(out / "tensorboard"), purge_step=after_step + 1)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
@@ -83,11 +83,11 @@ class _InitAndLog:
             self._run.finish()
 
 
-def _wandb(run: Run, out: Path) -> Tracker:
+def _wandb(run: Run, out: Path, _after_step: int) -> Tracker:
     return _InitAndLog("wandb", run, name=out.name, id=_run_id(out), dir=str(out))
 
 
-def _trackio(run: Run, out: Path) -> Tracker:
+def _trackio(run: Run, out: Path, _after_step: int) -> Tracker:
     return _InitAndLog("trackio", run, name=f"{out.name}-{_run_id(out)}")
 
 
@@ -99,7 +99,7 @@ def _run_id(out: Path) -> str:
     return path.read_text("utf-8")
 
 
-TRACKERS: dict[str, Callable[[Run, Path], Tracker]] = {
+TRACKERS: dict[str, Callable[[Run, Path, int], Tracker]] = {
     "tensorboard": _TensorBoard,
     "wandb": _wandb,
     "trackio": _trackio,

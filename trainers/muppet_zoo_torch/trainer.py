@@ -32,7 +32,7 @@ from muppet_zoo_torch.pretrained import is_encoder_decoder, load_encoder, read_t
 from muppet_zoo_torch.reuse import reuse_heads
 
 # What may differ when a run goes on. Checkpoints know the data's digest, so it may lie elsewhere.
-_FREE_ON_RESUME = {"data", "trainer", "deepspeed", "checkpointing", "on_bad_loss"}
+_FREE_ON_RESUME = {"data", "trainer", "deepspeed", "checkpointing", "on_bad_loss", "logging"}
 RUN_FILE = "run.json"
 
 
