@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from muppet_zoo.errors import CheckpointError, UnknownNameError
-from muppet_zoo.file_tools import write_atomically
+from muppet_zoo.file_tools import sha256_of, write_atomically
 from muppet_zoo.heads import HEADS
 from muppet_zoo.manifests import decode
 from muppet_zoo.overlap.record import ComparedSplit
@@ -27,6 +27,7 @@ from muppet_zoo.spec import TaskSpec
 from muppet_zoo.targets import SENTENCE, TOKEN, VOCABULARY
 
 LAYOUT_FILE = "heads.json"
+CHECKPOINT_FILE = "checkpoint.json"
 ENCODER_FOLDER = "encoder"
 WEIGHTS_FILE = "heads.safetensors"
 MODEL_FOLDER = "model"
@@ -216,16 +217,32 @@ def find_model(path: Path) -> ModelFolder:
     """The model in `path`: a model folder, a checkpoint, or what `train --out` wrote.
 
     Raises:
-        CheckpointError: when there is none, or heads.json is damaged.
+        CheckpointError: when there is none, or it is damaged.
     """
     checkpoints = sorted((path / CHECKPOINTS_FOLDER).glob(f"step-*/{MODEL_FOLDER}"))
     for folder in (path, path / MODEL_FOLDER, *reversed(checkpoints)):
         if (folder / LAYOUT_FILE).is_file():
+            _check_digests(folder)
             return _read(folder)
     raise CheckpointError(
         f"no trained model in {path}: neither {LAYOUT_FILE} nor {MODEL_FOLDER}/{LAYOUT_FILE} is "
         f"there; give the folder that `muppet-zoo train --out` wrote"
     )
+
+
+def _check_digests(folder: Path) -> None:
+    """Refuse a model in a checkpoint whose record of digests says that a file of it changed."""
+    try:
+        files = dict(json.loads((folder.parent / CHECKPOINT_FILE).read_text("utf-8"))["files"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return  # no checkpoint's; one that is not whole is told when it is resumed
+    for name, digest in files.items():
+        path = folder.parent / name
+        if path.is_relative_to(folder) and not (path.is_file() and sha256_of(path) == digest):
+            raise CheckpointError(
+                f"{path} is damaged or missing: it is not the file that was saved; give an earlier "
+                f"checkpoint of {folder.parent.parent}"
+            )
 
 
 def _read(folder: Path) -> ModelFolder:

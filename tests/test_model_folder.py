@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,19 @@ def test_a_layout_that_cannot_be_read(model: ModelFolder, monkeypatch: pytest.Mo
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(CheckpointError, match=r"heads\.json cannot be read: Permission denied"):
         find_model(model.path)
+
+
+def test_a_changed_file_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "checkpoints" / "step-00000002" / "model"
+    model.mkdir(parents=True)
+    (model / "heads.safetensors").write_bytes(b"weights")
+    (model / LAYOUT_FILE).write_text("{}")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    record = {"files": {"model/heads.safetensors": digest, "state/other": "0"}}
+    (model.parent / "checkpoint.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=r"heads\.json is damaged"):
+        find_model(tmp_path)  # the weights are those that were saved
+    (model / "heads.safetensors").write_bytes(b"weight")
+    for place in (tmp_path, model.parent, model):
+        with pytest.raises(CheckpointError, match=r"heads\.safetensors is damaged or missing"):
+            find_model(place)

@@ -27,7 +27,7 @@ from muppet_zoo.errors import CheckpointError, TrainingError
 from muppet_zoo.file_tools import flush_folder, sha256_of, write_atomically
 from muppet_zoo.manifests import decode
 from muppet_zoo.metrics import METRICS
-from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER
+from muppet_zoo.model_folder import CHECKPOINT_FILE, CHECKPOINTS_FOLDER, MODEL_FOLDER
 from muppet_zoo.results import TaskReport
 from muppet_zoo.run import CheckpointSettings
 from muppet_zoo_torch.engine import Engine
@@ -37,7 +37,6 @@ from muppet_zoo_torch.pretrained import first_line
 from muppet_zoo_torch.training_state import SavedState, write_state
 
 STATE_FOLDER = "state"
-RECORD_FILE = "checkpoint.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +93,7 @@ def _write(engine: Engine, plan: Plan, record: CheckpointRecord, folder: Path) -
     write_model(engine, plan, folder / MODEL_FOLDER, record.step)
     if engine.rank == 0:
         record = replace(record, files=_flushed_digests(folder))
-        write_atomically(folder / RECORD_FILE, json.dumps(asdict(record), indent=1).encode())
+        write_atomically(folder / CHECKPOINT_FILE, json.dumps(asdict(record), indent=1).encode())
 
 
 def _flushed_digests(folder: Path) -> dict[str, str]:
@@ -170,9 +169,9 @@ def find_checkpoint(out: Path) -> tuple[Path, CheckpointRecord] | None:
 
 
 def _verified_record(folder: Path) -> CheckpointRecord:
-    path = folder / RECORD_FILE
+    path = folder / CHECKPOINT_FILE
     if not path.is_file():
-        raise CheckpointError(f"{folder} is only half written: it has no {RECORD_FILE}")
+        raise CheckpointError(f"{folder} is only half written: it has no {CHECKPOINT_FILE}")
     try:
         record: CheckpointRecord = decode(CheckpointRecord, json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
