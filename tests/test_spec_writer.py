@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from muppet_zoo.add_task.spec_writer import WIDTH, spec_yaml
@@ -38,6 +38,7 @@ PRINTABLE = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc",
 
 
 @given(PRINTABLE, st.lists(PRINTABLE, min_size=1), PRINTABLE)
+@example("\xa0", ["a"], "")  # white space to Python, a letter like others to YAML
 def test_any_text_survives(description: str, labels: list[str], citation: str) -> None:
     data = {
         "description": description,

@@ -90,7 +90,7 @@ def inline(value: Any) -> str:
         width=float("inf"),
         allow_unicode=True,
     )
-    return text.removesuffix("...\n").strip()
+    return text.removesuffix("...\n").strip(" \n")
 
 
 @cache

@@ -72,9 +72,9 @@ def test_auto_model_and_auto_tokenizer_load_it(trained: Path, model: MultiTaskMo
 
 def test_what_is_exported_is_what_was_trained(trained: Path) -> None:
     """The weights of the engine's own state, and not those the run began with."""
-    state = torch.load(
-        trained / "checkpoints" / "step-00000004" / "state" / "state.pt", weights_only=True
-    )["model"]
+    state = load_file(
+        trained / "checkpoints" / "step-00000004" / "state" / "parameters.safetensors"
+    )
     encoder = load_file(trained / "model" / "encoder" / "model.safetensors")
     heads = load_file(trained / "model" / "heads.safetensors")
     assert sorted(heads) == ["sentence.bias", "sentence.weight", "token.bias", "token.weight"]
