@@ -10,7 +10,7 @@ import pytest
 from report_runs import line, write_lines, write_predictions
 
 from muppet_zoo.errors import SpecError
-from muppet_zoo.report.cells import ArmFacts, read_predictions, read_runs
+from muppet_zoo.report.cells import ArmFacts, predictions_of, read_runs
 from muppet_zoo.results import ReportError, TaskReport, append_report
 
 
@@ -104,19 +104,25 @@ def test_other_data_under_another_number_of_examples_is_no_comparison(tmp_path: 
     ("changes", "message"),
     [
         ({"arm": ""}, "'arm' is ''; allowed: a text"),
-        ({"target": None}, "the field 'target' is missing"),
+        ({"target": None}, "'target' is None; allowed: a text"),
         ({"seed": True}, "'seed' is True; allowed: a whole number"),
-        ({"shots": "most"}, "'shots' is 'most'; allowed: a whole number or 'all'"),
-        ({"scores": {"accuracy": math.nan}}, "score 'accuracy' is nan; allowed: a finite"),
-        ({"headline": "f1"}, "no score for the headline 'f1'"),
-        ({"settings": {"num_tasks": "ten"}}, "'num_tasks' is 'ten'; allowed: a whole number"),
+        ({"shots": "most"}, "'shots' is 'most'; allowed: a whole number from 1, or 'all'"),
+        ({"scores": {"accuracy": math.nan}}, "'accuracy' is nan; allowed: a finite number"),
+        ({"headline": "f1"}, "no score for 'f1'"),
         ({"overlap": "none"}, "'overlap' is 'none'; allowed: a whole number"),
     ],
 )
 def test_a_malformed_line_is_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     folder = write_lines(tmp_path, [line(seed=1), line(**changes)])
-    with pytest.raises(ReportError, match=rf"results\.jsonl:2: {message}"):
+    with pytest.raises(ReportError, match=rf"results\.jsonl:2: result of .*: {message}"):
         read_runs([str(folder)])
+
+
+def test_a_number_of_tasks_is_one(tmp_path: Path) -> None:
+    for odd in ("ten", True, 1.5):
+        folder = write_lines(tmp_path, [line(settings={"num_tasks": odd})])
+        with pytest.raises(ReportError, match=rf"'num_tasks' is {odd!r}; allowed: a whole number"):
+            read_runs([str(folder)])
 
 
 def test_a_line_that_a_crash_cut_is_passed_over_and_any_other_is_not(tmp_path: Path) -> None:
@@ -134,7 +140,7 @@ def test_a_cell_scored_again_counts_once_and_with_other_settings_not_at_all(tmp_
     cells = read_runs([str(write_lines(tmp_path, [line(), again]))]).cells
     assert [cell.scores["accuracy"] for cell in cells] == [0.75]
     write_lines(tmp_path, [line(), line(settings={"steps": 9})])
-    with pytest.raises(ReportError, match="was scored before with other settings"):
+    with pytest.raises(ReportError, match="was scored twice, with other settings"):
         read_runs([str(tmp_path)])
 
 
@@ -157,13 +163,22 @@ def test_folders_without_results_say_what_is_needed(tmp_path: Path) -> None:
 def test_predictions_are_read_in_row_order_and_counted(tmp_path: Path) -> None:
     path = write_predictions(tmp_path, "cell", [0, 1, 1, 0], [0, 1, 0, 0])
     (cell,) = read_runs([str(write_lines(tmp_path, [line(predictions=path)]))]).cells
-    assert read_predictions(cell) == {0: (0, 0), 1: (1, 1), 2: (1, 0), 3: (0, 0)}
+    assert predictions_of(cell) == {0: (0, 0), 1: (1, 1), 2: (1, 0), 3: (0, 0)}
     write_predictions(tmp_path, "cell", [0, 1], [0, 1])
     with pytest.raises(ReportError, match=r"cell\.jsonl: 2 predictions, and 4 rows were scored"):
-        read_predictions(cell)
+        predictions_of(cell)
     (tmp_path / path).write_text('{"row": 0}\n', encoding="utf-8")
-    with pytest.raises(ReportError, match=r"cell\.jsonl:1: needed: row, prediction and target"):
-        read_predictions(cell)
+    with pytest.raises(ReportError, match=r"cell\.jsonl:1: a JSON object with prediction"):
+        predictions_of(cell)
     (tmp_path / path).unlink()
-    with pytest.raises(ReportError, match=r"cell\.jsonl: cannot be read"):
-        read_predictions(cell)
+    with pytest.raises(ReportError, match=r"cell\.jsonl: there is no such file"):
+        predictions_of(cell)
+
+
+def test_predictions_stay_inside_the_folder_of_the_results(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text("keep out\n", encoding="utf-8")
+    for way in ("../secret.jsonl", str(secret), "predictions/../../secret.jsonl"):
+        folder = write_lines(tmp_path / "run", [line(predictions=way)])
+        with pytest.raises(ReportError, match=r"predictions: '.*secret\.jsonl' leaves the folder"):
+            read_runs([str(folder)])

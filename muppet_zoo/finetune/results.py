@@ -42,7 +42,8 @@ class CellResult:
     checkpoint_fingerprint: digest of the weights that the fine-tuning started from.
     commit: of the checkout that muppet-zoo ran from, None for an installed one.
     seconds: training and scoring of this cell.
-    predictions: path of the predictions, relative to the file of the results.
+    predictions: path of the predictions, relative to the file of the results; None where none were
+        kept.
     overlap: rows it was trained on whose inputs are those of scored rows; None where not compared.
 
     Raises ReportError for fields that a reader would later reject.
@@ -63,7 +64,7 @@ class CellResult:
     versions: Mapping[str, str]
     commit: str | None
     seconds: float
-    predictions: str
+    predictions: str | None
     overlap: int | None = None
 
     def __post_init__(self) -> None:
@@ -117,6 +118,21 @@ def read_results(path: Path) -> list[CellResult]:
             if not is_last:
                 raise ReportError(f"{path}:{number}: {error}") from None
     return results
+
+
+def predictions_file(results: Path, result: CellResult) -> Path | None:
+    """The file of a result's predictions, beside the file of results that it was read from.
+
+    Raises:
+        ReportError: it lies outside that folder, where a stranger's results have no business.
+    """
+    if result.predictions is None:
+        return None
+    folder = results.parent.resolve()
+    path = (folder / result.predictions).resolve()
+    if not path.is_relative_to(folder):
+        raise ReportError(f"{results}: predictions: '{result.predictions}' leaves the folder")
+    return path
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -199,8 +215,7 @@ def _is_result(line: bytes) -> bool:
     return True
 
 
-_TEXTS = ("arm", "target", "split", "headline", "data_fingerprint", "checkpoint_fingerprint",
-          "predictions")  # fmt: skip
+_TEXTS = ("arm", "target", "split", "headline", "data_fingerprint", "checkpoint_fingerprint")
 
 
 def _problem(result: CellResult) -> str | None:
@@ -216,8 +231,9 @@ def _problem(result: CellResult) -> str | None:
         return f"'shots' is {result.shots!r}; allowed: a whole number from 1, or '{ALL}'"
     if result.overlap is not None and not _is_count(result.overlap):
         return f"'overlap' is {result.overlap!r}; allowed: a whole number from 0, or null"
-    if not isinstance(result.commit, str | None):
-        return f"'commit' is {result.commit!r}; allowed: a text or null"
+    for name in ("commit", "predictions"):
+        if not isinstance(getattr(result, name), str | None):
+            return f"'{name}' is {getattr(result, name)!r}; allowed: a text or null"
     for name in ("settings", "scores", "versions"):
         if not isinstance(getattr(result, name), Mapping):
             return f"'{name}' is {getattr(result, name)!r}; allowed: a mapping"

@@ -11,7 +11,8 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from muppet_zoo.report.cells import Cell, Group, Shots
+from muppet_zoo.finetune.results import Shots
+from muppet_zoo.report.cells import Cell, Group
 from muppet_zoo.report.groups import ByArm, missing_cells, seeds_of, shots_order
 from muppet_zoo.report.score_statistics import (
     PairedTest,

@@ -4,28 +4,29 @@ A cell is one arm's scores on one split of one target, trained with so many labe
 one seed. Two kinds of folder hold some: what `finetune` writes (`results.jsonl`), and what `train`
 writes (`reports.jsonl`), whose name is then the arm. What must be equal for scores to be comparable
 is checked here, before anything is averaged: the data that was scored, its size and the metric.
-Fields that the reader does not know are passed over, since results outlive the version that wrote
-them.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from muppet_zoo.errors import SpecError
+from muppet_zoo.finetune.results import (
+    ALL,
+    RESULTS_FILE,
+    Shots,
+    predictions_file,
+    read_predictions,
+    read_results,
+)
 from muppet_zoo.results import ReportError, TaskReport, read_reports
 from muppet_zoo.validation import check_schema
 from muppet_zoo.yaml_reader import read_yaml
 
-RESULTS_FILE, REPORTS_FILE, ARMS_FILE = "results.jsonl", "reports.jsonl", "arms.yaml"
-ALL = "all"
-
-Shots = int | str  # a number of examples, or ALL
+REPORTS_FILE, ARMS_FILE = "reports.jsonl", "arms.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ def check_comparable(cells: Sequence[Cell]) -> None:
         _check_equal("headline", other, other.headline, cell, cell.headline)
 
 
-def read_predictions(cell: Cell) -> dict[int | str, tuple[Any, Any]]:
+def predictions_of(cell: Cell) -> dict[int | str, tuple[Any, Any]]:
     """Row → (prediction, target), in row order; of a cell that has a file of them.
 
     Raises:
@@ -160,12 +161,10 @@ def read_predictions(cell: Cell) -> dict[int | str, tuple[Any, Any]]:
     """
     assert cell.predictions is not None
     rows: dict[int | str, tuple[Any, Any]] = {}
-    for number, record in _json_lines(cell.predictions):
-        if not {"row", "prediction", "target"} <= record.keys():
-            raise ReportError(f"{cell.predictions}:{number}: needed: row, prediction and target")
-        if record["row"] in rows:
-            raise ReportError(f"{cell.predictions}:{number}: row {record['row']} is there twice")
-        rows[record["row"]] = record["prediction"], record["target"]
+    for each in read_predictions(cell.predictions):
+        if each.row in rows:
+            raise ReportError(f"{cell.predictions}: row {each.row} is there twice")
+        rows[each.row] = each.prediction, each.target
     if len(rows) != cell.num_examples:
         raise ReportError(
             f"{cell.predictions}: {len(rows)} predictions, and {cell.num_examples} rows were scored"
@@ -207,88 +206,36 @@ def _read_arms(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _read_results(path: Path, facts: dict[str, dict[str, Any]]) -> list[Cell]:
-    """The cells of the file; adds what its lines know of arms to `facts`."""
+    """The cells of the file; adds what its settings know of arms to `facts`."""
     cells: dict[tuple[Any, ...], Cell] = {}
-    for number, record in _json_lines(path):
-        if problem := _problem(record):
-            raise ReportError(f"{path}:{number}: {problem}")
-        names = ("arm", "target", "split", "shots", "seed", "scores", "headline", "num_examples")
-        predictions = record.get("predictions")
+    for result in read_results(path):
         cell = Cell(
-            **{name: record[name] for name in names},
-            fingerprint=record.get("data_fingerprint"),
-            overlap=record.get("overlap"),
-            predictions=path.parent / predictions if predictions else None,
-            settings=record.get("settings", {}),
+            arm=result.arm,
+            target=result.target,
+            split=result.split,
+            shots=result.shots,
+            seed=result.seed,
+            scores=result.scores,
+            headline=result.headline,
+            num_examples=result.num_examples,
+            fingerprint=result.data_fingerprint,
+            overlap=result.overlap,
+            predictions=predictions_file(path, result),
+            settings=result.settings,
         )
         twin = cells.get(cell.key)
         if twin is not None and replace(twin, scores=cell.scores) != cell:
             raise ReportError(
-                f"{path}:{number}: arm '{cell.arm}', seed {cell.seed} on {cell.group} was scored "
-                f"before with other settings or data; which one counts must be clear"
+                f"{path}: arm '{cell.arm}', seed {cell.seed} on {cell.group} was scored twice, "
+                f"with other settings or data; which one counts must be clear"
             )
         cells[cell.key] = cell
-        num_tasks = {**cell.settings, **record.get("arm_facts", {})}.get("num_tasks")
+        num_tasks = cell.settings.get("num_tasks")
+        if num_tasks is not None and type(num_tasks) is not int:
+            raise ReportError(f"{path}: 'num_tasks' is {num_tasks!r}; allowed: a whole number")
         if num_tasks is not None:
             facts.setdefault(cell.arm, {})["num_tasks"] = num_tasks
     return list(cells.values())
-
-
-_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
-    **dict.fromkeys(("arm", "target", "split", "headline"), (str, "a text")),
-    **dict.fromkeys(("seed", "num_examples"), (int, "a whole number")),
-    "shots": ((int, str), f"a whole number or '{ALL}'"),
-    "scores": (dict, "metric names with numbers"),
-}
-_OPTIONAL: dict[str, tuple[type | tuple[type, ...], str]] = {
-    **dict.fromkeys(("data_fingerprint", "predictions"), (str, "a text")),
-    **dict.fromkeys(("settings", "arm_facts"), (dict, "a mapping")),
-    "overlap": (int, "a whole number"),
-}
-
-
-def _problem(record: Mapping[str, Any]) -> str | None:
-    """What makes a line unusable, if anything."""
-    for name, (kind, wanted) in {**_KINDS, **_OPTIONAL}.items():
-        value = record.get(name)
-        if value is None:
-            if name in _KINDS:
-                return f"the field '{name}' is missing"
-        elif not isinstance(value, kind) or isinstance(value, bool) or value == "":
-            return f"'{name}' is {value!r}; allowed: {wanted}"
-    if isinstance(record["shots"], str) and record["shots"] != ALL:
-        return f"'shots' is {record['shots']!r}; allowed: a whole number or '{ALL}'"
-    for metric, score in record["scores"].items():
-        if (
-            isinstance(score, bool)
-            or not isinstance(score, int | float)
-            or not math.isfinite(score)
-        ):
-            return f"score '{metric}' is {score!r}; allowed: a finite number"
-    if record["headline"] not in record["scores"]:
-        return f"no score for the headline '{record['headline']}'"
-    for facts in (record.get("settings") or {}, record.get("arm_facts") or {}):
-        num_tasks = facts.get("num_tasks", 0)
-        if isinstance(num_tasks, bool) or not isinstance(num_tasks, int):
-            return f"'num_tasks' is {num_tasks!r}; allowed: a whole number"
-    return None
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Number and object of each line; a last line that a crash cut is passed over."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise ReportError(f"{path}: cannot be read: {error.strerror}") from None
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line.decode())
-        except (ValueError, RecursionError):
-            record = None
-        if isinstance(record, dict):
-            yield number, record
-        elif number < len(lines):
-            raise ReportError(f"{path}:{number}: this is no JSON object")
 
 
 def _check_equal(name: str, first: Cell, wanted: Any, cell: Cell, found: Any) -> None:

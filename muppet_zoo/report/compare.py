@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from muppet_zoo.errors import UnknownNameError
+from muppet_zoo.finetune.results import ALL, Shots
 from muppet_zoo.metric_inputs import ScoreError
 from muppet_zoo.report.averages import AverageRow, averages_of
-from muppet_zoo.report.cells import ALL, ArmFacts, Cell, Group, Runs, Shots, read_predictions
+from muppet_zoo.report.cells import ArmFacts, Cell, Group, Runs, predictions_of
 from muppet_zoo.report.example_scores import example_score
 from muppet_zoo.report.groups import ByArm, groups_of, missing_cells, seeds_of
 from muppet_zoo.report.published import Published
@@ -221,7 +222,7 @@ def _row_differences(
     """The arm's score of each row less the baseline's, the mean over pairs of equal seed."""
     sums: dict[int | str, float] = {}
     for cell, base in pairs:
-        ours, theirs = read_predictions(cell), read_predictions(base)
+        ours, theirs = predictions_of(cell), predictions_of(base)
         if [(row, each[1]) for row, each in ours.items()] != [
             (row, each[1]) for row, each in theirs.items()
         ] or (sums and ours.keys() != sums.keys()):

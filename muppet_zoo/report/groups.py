@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from muppet_zoo.report.cells import Cell, Group, Runs, Shots
+from muppet_zoo.finetune.results import Shots
+from muppet_zoo.report.cells import Cell, Group, Runs
 
 ByArm = dict[str, dict[int, Cell]]
 """Arm → seed → its cell in one group."""
