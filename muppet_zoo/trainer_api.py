@@ -79,7 +79,7 @@ class PredictRequest:
 
     max_tokens: longer inputs are cut, long contexts of questions read in windows; None is the
     encoder's own limit, at most 512. skip_bad_rows: say what is wrong with a row in its place,
-    rather than stop.
+    rather than stop. rows_at_a_time: read before any of them is answered; memory grows with it.
     """
 
     checkpoint: Path
@@ -88,6 +88,7 @@ class PredictRequest:
     max_tokens: int | None = None
     tokens_per_micro_batch: int = 8192
     skip_bad_rows: bool = False
+    rows_at_a_time: int = 256
 
 
 @runtime_checkable

@@ -41,6 +41,13 @@ if TYPE_CHECKING:
     help="Cut inputs to so many tokens. What the encoder reads, at most 512, without it.",
 )
 @click.option(
+    "--rows-at-a-time",
+    default=256,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Answer when so many rows are read; 1 answers each row of a slow stream as it comes.",
+)
+@click.option(
     "--on-bad-row",
     default="fail",
     show_default=True,
@@ -56,6 +63,7 @@ def command(  # one parameter per option of the command line
     out: Path | None,
     batch_tokens: int,
     max_tokens: int | None,
+    rows_at_a_time: int,
     on_bad_row: str,
     spec_dirs: tuple[Path, ...],
 ) -> None:
@@ -80,6 +88,7 @@ def command(  # one parameter per option of the command line
             max_tokens=max_tokens,
             tokens_per_micro_batch=batch_tokens,
             skip_bad_rows=on_bad_row == "skip",
+            rows_at_a_time=rows_at_a_time,
         )
     )
     _write(answers, as_json=as_json, out=out)
@@ -107,7 +116,7 @@ def _write(answers: Iterable[dict[str, Any]], *, as_json: bool, out: Path | None
     elif out is None:
         for answer in answers:
             say(json.dumps(answer, ensure_ascii=False))
-            sys.stdout.flush()  # whoever reads the pipe need not wait for the next thousand rows
+            sys.stdout.flush()  # whoever reads the pipe need not wait for the next rows
     else:
         try:
             with out.open("w", encoding="utf-8") as lines, progress() as display:

@@ -48,6 +48,21 @@ def test_the_encoder_alone_has_a_card_of_all_tasks(trained: Path, tmp_path: Path
     AutoTokenizer.from_pretrained(tmp_path / "enc")
 
 
+def test_an_earlier_checkpoint_counts_what_it_was_trained_on(trained: Path, tmp_path: Path) -> None:
+    text = export(trained / "checkpoints" / "step-00000002", tmp_path / "enc")
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    total = sum(sum(line["task_examples"].values()) for line in lines[:2])
+    assert total < sum(sum(line["task_examples"].values()) for line in lines)
+    for name, task in json.loads((trained / "mix.json").read_text())["tasks"].items():
+        examples, tokens = (
+            sum(line[key].get(name, 0) for line in lines[:2])
+            for key in ("task_examples", "task_tokens")
+        )
+        row = f"| {name} | {task['family']} | {task['num_built_examples']:,} |"
+        assert f"{row} {examples:,} | {tokens:,} | {examples / total:.1%} |" in text
+
+
 def test_what_the_run_did_not_leave_is_said_to_be_missing(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "model", tmp_path / "moved")
     text = export(tmp_path / "moved", tmp_path / "enc")
@@ -67,6 +82,7 @@ def test_overlap_that_was_found_is_a_warning(trained: Path, tmp_path: Path) -> N
     mix["tasks"]["qs_nli"]["overlap"] = {"num_rows": 0, "found_in": {}, "policy": "warn"}
     (run / "mix.json").write_text(json.dumps(mix))
     text = export(run, tmp_path / "enc")
+    assert "| not recorded | not recorded | not recorded |" in text  # there is no log
     assert "Warning: 3 training rows of qs_topic overlap (rte validation near: 3)." in text
     assert "Left out of the training: 3 training rows of qs_mood, which overlap" in text
     [unchecked] = [line for line in text.splitlines() if line.startswith("Not checked: ")]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from muppet_zoo_torch import evaluate
-from muppet_zoo_torch import predict as predict_module
 from muppet_zoo_torch.trainer import TorchTrainer
 
 from muppet_zoo.cli.predict import command
@@ -54,7 +55,6 @@ def test_answers_equal_those_of_evaluation(
         return score_all(metrics, predictions, targets, **options)
 
     monkeypatch.setattr(evaluate, "score_all", watched)
-    monkeypatch.setattr(predict_module, "CHUNK_ROWS", 10)
     spec = zoo.task(task)
     TorchTrainer().evaluate(EvalRequest(checkpoint=trained, data=quickstart_data, tasks=(spec,)))
     split = open_task(quickstart_data, task, "validation")
@@ -62,8 +62,9 @@ def test_answers_equal_those_of_evaluation(
     rows = dict(source_rows(spec))
     asked = [(n, {k: v for k, v in rows[n].items() if k not in LABELS}) for n in numbers]
     request = PredictRequest(
-        checkpoint=trained, task=spec, rows=iter(asked), tokens_per_micro_batch=300
-    )
+        checkpoint=trained, task=spec, rows=iter(asked), tokens_per_micro_batch=300,
+        rows_at_a_time=10,
+    )  # fmt: skip
     answers = list(TorchTrainer().predict(request))
     assert [answer["row"] for answer in answers] == numbers
     found = [plain(answer, getattr(spec.head, "labels", ())) for answer in answers]
@@ -114,6 +115,23 @@ def test_a_file_of_each_kind_and_standard_input_give_the_same(
     found.append(ask("-", stdin=lines(ROWS)).stdout)
     assert len(set(found)) == 1
     assert [json.loads(line)["row"] for line in found[0].splitlines()] == [0, 1, 2]
+
+
+def test_whoever_writes_a_chunk_has_its_answers_before_the_next(trained: Path) -> None:
+    """A program at the other end of both pipes; the stream does not end meanwhile."""
+    command = [sys.executable, "-m", "muppet_zoo", "predict", str(trained), "--task", "qs_topic",
+               "--rows-at-a-time", "2"]  # fmt: skip
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for first in (0, 2):
+            process.stdin.write(lines(ROWS[:2]))
+            process.stdin.flush()
+            read = [json.loads(process.stdout.readline())["row"] for _ in range(2)]
+            assert read == [first, first + 1]
+        process.stdin.close()
+        assert process.stdout.read() == b""
+    assert process.returncode == 0
 
 
 def test_json_is_one_array_and_jsonl_a_file(ask: Callable[..., Result], tmp_path: Path) -> None:

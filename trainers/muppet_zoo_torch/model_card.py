@@ -1,6 +1,7 @@
 """The README of an exported model: what it was trained on, how well it does, and how to load it.
 
-Everything on it is read from what the run left: run.json, mix.json, reports.jsonl, versions.json.
+Everything on it is read from what the run left: run.json, mix.json, metrics.jsonl, reports.jsonl,
+versions.json.
 What is not there is said to be missing, and never guessed. The front matter is that of the Hugging
 Face hub, written and escaped by huggingface_hub.
 """
@@ -20,7 +21,8 @@ from muppet_zoo.results import TaskReport, read_reports
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import ExportRequest
 from muppet_zoo_torch.hf_heads import CLASSES
-from muppet_zoo_torch.run_record import MIX_FILE, VERSIONS_FILE
+from muppet_zoo_torch.run_log import METRICS_FILE
+from muppet_zoo_torch.run_record import MIX_FILE, VERSIONS_FILE, counted, read_log
 
 RUN_FILE = "run.json"
 REPORTS_FILE = "reports.jsonl"
@@ -47,7 +49,7 @@ def write_card(folder: ModelFolder, out: Path, request: ExportRequest) -> None:
     name = request.out.name
     run_folder = _run_folder(folder.path)
     run = _read(run_folder, RUN_FILE)
-    mix = _read(run_folder, MIX_FILE).get("tasks", {})
+    mix = _mix(run_folder, folder.step)
     reports = _reports(run_folder, folder.step)
     if request.task is not None:
         reports = [report for report in reports if report.task == request.task.name]
@@ -88,6 +90,28 @@ def _read(folder: Path | None, name: str) -> dict[str, Any]:
         return dict(json.loads((folder / name).read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / name} is damaged: {error}") from error
+
+
+def _mix(folder: Path | None, step: int) -> dict[str, dict[str, Any]]:
+    """By task what mix.json says, but counted up to `step`: the run may have gone on."""
+    tasks: dict[str, dict[str, Any]] = _read(folder, MIX_FILE).get("tasks", {})
+    if folder is None or not tasks:
+        return tasks
+    try:
+        log = read_log(folder / METRICS_FILE)
+        examples, tokens = counted(line for line in log if line["step"] <= step)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / METRICS_FILE} is damaged: {error}") from error
+    # A checkpoint ends a line of the log, so without lines the log is not that of the run.
+    return {
+        name: {
+            **task,
+            "num_examples": examples[name] if examples else None,
+            "num_tokens": tokens[name] if examples else None,
+            "share": examples[name] / examples.total() if examples else None,
+        }
+        for name, task in tasks.items()
+    }
 
 
 def _reports(folder: Path | None, step: int) -> list[TaskReport]:
@@ -184,15 +208,19 @@ def _task_row(name: str, spec: TaskSpec | None, mix: Mapping[str, Any] | None) -
     return {
         "name": name,
         "family": spec.family if spec is not None else _MISSING,
-        "built": f"{mix['num_built_examples']:,}" if mix else _MISSING,
-        "examples": f"{mix['num_examples']:,}" if mix else _MISSING,
-        "tokens": f"{mix['num_tokens']:,}" if mix else _MISSING,
-        "share": f"{mix['share']:.1%}" if mix else _MISSING,
+        "built": _shown(mix, "num_built_examples", ","),
+        "examples": _shown(mix, "num_examples", ","),
+        "tokens": _shown(mix, "num_tokens", ","),
+        "share": _shown(mix, "share", ".1%"),
         "data": (source.hub or "files of its author") if source is not None else _MISSING,
         "revision": (source.revision or "") if source is not None else "",
         "license": spec.license if spec is not None else f"{_MISSING}: no spec of this name",
         "citation": _one_line(spec.citation) if spec is not None else _MISSING,
     }
+
+
+def _shown(mix: Mapping[str, Any] | None, key: str, form: str) -> str:
+    return _MISSING if mix is None or mix[key] is None else format(mix[key], form)
 
 
 def _result_rows(reports: Sequence[TaskReport]) -> list[dict[str, str]]:

@@ -2,7 +2,7 @@
 
 Rows are taken in chunks: one is sorted by length and answered in micro-batches, its answers put
 back into the order of the rows, and written before the next is read. So memory does not grow with
-the file, and a pipe sees answers while it still writes.
+the file, and a pipe sees answers while it still writes, with chunks of one row after each.
 
 Shapes: N examples of a micro-batch, K options or labels, S columns of the sentence map.
 """
@@ -44,7 +44,6 @@ from muppet_zoo_torch.export import load_model
 from muppet_zoo_torch.heads import HEAD_MATH, HeadInput
 from muppet_zoo_torch.model import MultiTaskModel
 
-CHUNK_ROWS = 256
 USUAL_MAX_TOKENS = 512
 
 
@@ -138,9 +137,9 @@ def predict(request: PredictRequest) -> Iterator[dict[str, Any]]:
         most_tokens=request.max_tokens,
         tokens_per_micro_batch=request.tokens_per_micro_batch,
     )
-    rows = iter(request.rows)
+    examples = _examples(request, iter(request.rows))
     with torch.no_grad():
-        while chunk := list(islice(_examples(request, rows), CHUNK_ROWS)):
+        while chunk := list(islice(examples, request.rows_at_a_time)):
             made_examples = [e for _, made in chunk if isinstance(made, list) for e in made]
             answers = iter(answerer.answers(made_examples))
             for number, made in chunk:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -58,17 +58,15 @@ def write_versions(out: Path, found: Mapping[str, Any]) -> None:
 class RealisedMix:
     """Examples and tokens of each task so far; on the first process alone."""
 
-    def __init__(self, plan: Plan, lines: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, plan: Plan, lines: Iterable[Mapping[str, Any]]) -> None:
         self._plan = plan
-        self.examples: Counter[str] = Counter()
-        self.tokens: Counter[str] = Counter()
-        for line in lines:
-            self.add(line)
+        self.examples, self.tokens = counted(lines)
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Count a line of the log."""
-        self.examples.update(line["task_examples"])
-        self.tokens.update(line["task_tokens"])
+        examples, tokens = counted([line])
+        self.examples.update(examples)
+        self.tokens.update(tokens)
 
     def write(self) -> None:
         """Write mix.json: by task what was planned, what there is, and what was trained on."""
@@ -90,11 +88,22 @@ class RealisedMix:
         write_atomically(self._plan.out / MIX_FILE, json.dumps(data, indent=1).encode())
 
 
+def counted(lines: Iterable[Mapping[str, Any]]) -> tuple[Counter[str], Counter[str]]:
+    """Examples and tokens by task in these lines of the log."""
+    examples: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    for line in lines:
+        examples.update(line["task_examples"])
+        tokens.update(line["task_tokens"])
+    return examples, tokens
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; it is whole, since a resumed run mends it first."""
+    """The lines of metrics.jsonl, without a last one that a crash cut short."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def _overlap(manifest: Manifest) -> dict[str, Any] | None:
