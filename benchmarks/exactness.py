@@ -94,7 +94,7 @@ def measure_movements(folder: Path) -> dict[str, dict[str, float]]:
             path = write_request(request(folder, out, case, **changes))
             requests[f"ZeRO {stage}{suffix}"] = path
     note(f"{len(requests)} runs of {STEPS_WITH + STEPS_WITHOUT} steps")
-    run_ranks("benchmarks.exactness_runs", [str(path) for path in requests.values()], 1)
+    run_ranks("benchmarks.exactness_runs", ["cpu", *map(str, requests.values())], 1)
     for name, path in requests.items():
         found[name] = load_file(path.parent / "found.safetensors")
     return {
@@ -119,7 +119,7 @@ def differences(folder: Path, cases: Sequence[Case]) -> Iterator[Difference]:
             out.mkdir()
             requests.append(str(write_request(request(folder, out, case))))
         note(f"{len(together)} cases like {together[0].name}")
-        run_ranks("benchmarks.exactness_runs", requests, together[0].num_ranks)
+        run_ranks("benchmarks.exactness_runs", ["cpu", *requests], together[0].num_ranks)
         for case in together:
             found = load_file(folder / case.name / "found.safetensors")
             yield compared(case, found, expected[case.reference])

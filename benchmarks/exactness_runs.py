@@ -1,7 +1,7 @@
 """The runs behind `benchmarks/exactness.py`: steps cut in many ways, heads without their task.
 
-As a program it is one rank: `python -m benchmarks.exactness_runs REQUEST.json…` runs every request
-in turn, and the first rank leaves what it found in the request's folder.
+As a program it is one rank: `python -m benchmarks.exactness_runs cpu REQUEST.json…` runs every
+request in turn, and the first rank leaves what it found in the request's folder.
 """
 
 from __future__ import annotations
@@ -177,11 +177,11 @@ def run_case(engine: Engine, plan: Plan, gradient: Callable[[Tensor], Tensor]) -
     return found | {name: state[name].double() for name in names}
 
 
-def plain_case(folder: Path, case: Case) -> dict[str, Tensor]:
+def plain_case(folder: Path, case: Case, device: torch.device = CPU) -> dict[str, Tensor]:
     """The same by the plain trainer, in this process."""
     plan = make_plan(request(folder, folder / "out", case))
     model = make_model(plan)
-    engine = TorchEngine(model.double() if case.trainer == "double" else model, plan.run, CPU)
+    engine = TorchEngine(model.double() if case.trainer == "double" else model, plan.run, device)
     return run_case(engine, plan, _own_gradient)
 
 
@@ -190,7 +190,7 @@ def _own_gradient(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
-def rank_main(requests: Sequence[str]) -> None:
+def rank_main(device: torch.device, requests: Sequence[str]) -> None:
     """One rank: every request in turn; the first rank writes what it found to the run's folder."""
     warnings.simplefilter("ignore")  # DeepSpeed's own deprecations
     from deepspeed.utils import safe_get_full_grad
@@ -199,7 +199,7 @@ def rank_main(requests: Sequence[str]) -> None:
     torch.set_num_threads(1)
     for path in requests:
         plan = make_plan(read_request(Path(path)))
-        engine = DeepSpeedEngine(make_model(plan), plan.run, CPU)
+        engine = DeepSpeedEngine(make_model(plan), plan.run, device)
         if plan.run.optimizer.name == "adamw":
             found = movements(engine, plan)
         else:
@@ -252,6 +252,6 @@ def _columns(engine: Engine, plan: Plan, tasks: Sequence[int]) -> dict[int, list
 
 
 if __name__ == "__main__":
-    rank_main(sys.argv[1:])
+    rank_main(torch.device(sys.argv[1]), sys.argv[2:])
     sys.stdout.flush()
     os._exit(0)
