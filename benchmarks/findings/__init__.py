@@ -1,1 +1,1 @@
-"""The paper's findings on real rows: mirror with stand-ins, an unsupervised encoder, the studies."""
+"""The paper's findings on real rows: stand-ins, an encoder without labels, figures."""

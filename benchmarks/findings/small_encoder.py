@@ -2,13 +2,16 @@
 
     python -m benchmarks.findings.small_encoder --mirror DIR --out DIR
 
-The packaged MiniLM was tuned on sentence pairs, so what it gains by pre-finetuning may not be what a
-plain encoder gains. This one is trained here, on the texts of the train rows of `findings_pool`
+The packaged MiniLM was tuned on sentence pairs, so what it gains by pre-finetuning may not be what
+a plain encoder gains. This one is trained here, on the texts of the train rows of `findings_pool`
 alone: no label, and no text of an unseen target. Goes on where it was stopped.
 
-Recipe: Liu et al. 2019, arXiv:1907.11692 (byte-level BPE, dynamic masking of 15 %, of which 80 % are
-masked, 10 % random and 10 % kept, texts packed to full length), in small and for as long as a CPU
-can.
+Recipe: Liu et al. 2019, arXiv:1907.11692 (byte-level BPE, dynamic masking of 15 %, of which 80 %
+are masked, 10 % random and 10 % kept, texts packed to full length), in small and for as long as a
+CPU can. Ten million tokens are few: from random embeddings a model of this size learns word
+frequencies in them and little else. So embeddings start from the singular vectors of the texts'
+positive pointwise mutual information (Levy and Goldberg 2014, "Neural word embedding as implicit
+matrix factorization"), a matter of seconds.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.utils.extmath import randomized_svd
 from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import RobertaProcessing
 from torch import Tensor
@@ -40,7 +45,8 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 START, PAD, END, MASK = 0, 1, 2, 4
 VOCABULARY, LENGTH, ROWS_A_STEP = 8192, 128, 32
 MASKED_SHARE = 0.15
-PEAK_RATE, WARMUP_SHARE, CHECKPOINT_STEPS = 1.5e-3, 0.06, 200
+HIDDEN, WINDOW = 256, 5
+PEAK_RATE, WARMUP_SHARE, CHECKPOINT_STEPS = 1e-3, 0.06, 200
 
 
 @click.command()
@@ -92,7 +98,9 @@ def train_tokenizer(texts: list[str], out: Path) -> PreTrainedTokenizerFast:
     path = out / "tokenizer.json"
     if not path.is_file():
         bpe = ByteLevelBPETokenizer()
-        bpe.train_from_iterator(texts, VOCABULARY, special_tokens=list(SPECIAL), show_progress=False)
+        bpe.train_from_iterator(
+            texts, VOCABULARY, special_tokens=list(SPECIAL), show_progress=False
+        )
         bpe.post_processor = RobertaProcessing(("</s>", END), ("<s>", START))
         fast = PreTrainedTokenizerFast(
             tokenizer_object=bpe._tokenizer,
@@ -116,7 +124,7 @@ def train(blocks: NDArray[np.int64], out: Path, steps: int) -> RobertaForMaskedL
     torch.manual_seed(0)
     model = RobertaForMaskedLM(
         RobertaConfig(
-            vocab_size=VOCABULARY, hidden_size=256, num_hidden_layers=4, num_attention_heads=4,
+            vocab_size=VOCABULARY, hidden_size=HIDDEN, num_hidden_layers=4, num_attention_heads=4,
             intermediate_size=1024, max_position_embeddings=LENGTH + 2, type_vocab_size=1,
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
             bos_token_id=START, pad_token_id=PAD, eos_token_id=END,
@@ -125,6 +133,7 @@ def train(blocks: NDArray[np.int64], out: Path, steps: int) -> RobertaForMaskedL
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=PEAK_RATE, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01
     )
+    start_from_counts(model, blocks)
     checkpoint, first = out / "checkpoint.pt", 0
     if checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
@@ -138,7 +147,7 @@ def train(blocks: NDArray[np.int64], out: Path, steps: int) -> RobertaForMaskedL
             began = time.monotonic()
             loss = _masked_loss(model, torch.from_numpy(rows), step)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for group in optimizer.param_groups:
                 group["lr"] = PEAK_RATE * _factor(step, steps)
@@ -156,6 +165,38 @@ def train(blocks: NDArray[np.int64], out: Path, steps: int) -> RobertaForMaskedL
     return model
 
 
+def start_from_counts(model: RobertaForMaskedLM, blocks: NDArray[np.int64]) -> None:
+    """Set the embeddings, which the output layer shares, and the output's bias, from the texts."""
+    counts = cooccurrences(blocks)
+    token, context = np.asarray(counts.sum(1)).ravel(), np.asarray(counts.sum(0)).ravel() ** 0.75
+    found = counts.tocoo()
+    ratio = found.data * context.sum() / (token[found.row] * context[found.col])
+    positive = ratio > 1
+    mutual = csr_matrix(
+        (np.log(ratio[positive]), (found.row[positive], found.col[positive])), shape=counts.shape
+    )
+    left, values, _ = randomized_svd(mutual, HIDDEN, n_iter=3, random_state=0)
+    vectors = left * np.sqrt(values)
+    vectors *= 2 * model.config.initializer_range / vectors.std()
+    frequency = (np.bincount(blocks.ravel(), minlength=VOCABULARY) + 1) / blocks.size
+    with torch.no_grad():
+        weight = model.roberta.embeddings.word_embeddings.weight
+        weight.copy_(torch.from_numpy(vectors))
+        weight[PAD] = 0
+        model.lm_head.decoder.bias.copy_(torch.from_numpy(np.log(frequency)))
+
+
+def cooccurrences(blocks: NDArray[np.int64]) -> csr_matrix:
+    """(VOCABULARY, VOCABULARY) counts of pairs up to WINDOW apart, each divided by its distance."""
+    total = csr_matrix((VOCABULARY, VOCABULARY), dtype=np.float64)
+    for distance in range(1, WINDOW + 1):
+        pairs = blocks[:, :-distance].ravel() * VOCABULARY + blocks[:, distance:].ravel()
+        pair, count = np.unique(pairs, return_counts=True)
+        at = (pair // VOCABULARY, pair % VOCABULARY)
+        total += csr_matrix((count / distance, at), shape=total.shape)
+    return total + total.T
+
+
 def _batches(blocks: NDArray[np.int64], first: int) -> Iterator[NDArray[np.int64]]:
     """Blocks in another order each epoch, from step `first` on."""
     a_pass = len(blocks) // ROWS_A_STEP
@@ -169,7 +210,9 @@ def _batches(blocks: NDArray[np.int64], first: int) -> Iterator[NDArray[np.int64
 def _masked_loss(model: RobertaForMaskedLM, ids: Tensor, step: int) -> Tensor:
     """Mean loss over the masked positions, whose logits alone are computed."""
     generator = torch.Generator().manual_seed(step)
-    chosen = (torch.rand(ids.shape, generator=generator) < MASKED_SHARE) & (ids > PAD) & (ids != END)
+    chosen = (
+        (torch.rand(ids.shape, generator=generator) < MASKED_SHARE) & (ids > PAD) & (ids != END)
+    )
     fate = torch.rand(ids.shape, generator=generator)
     drawn = torch.randint(len(SPECIAL), VOCABULARY, ids.shape, generator=generator)
     seen = torch.where(chosen & (fate < 0.8), MASK, ids)

@@ -197,9 +197,18 @@ def _part(pool: Mixture, name: str, tasks: Sequence[str], arm: str) -> dict[str,
     return part | ({"rates": raw["rates"]} if "rates" in raw else {})
 
 
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes equal parts out, as run files have to."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def _write(path: Path, data: Mapping[str, Any]) -> None:
     """Write YAML, but leave equal content as it is: others may be reading it."""
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100).encode()
+    text = yaml.dump(
+        data, Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=100
+    ).encode()
     if not path.is_file() or path.read_bytes() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)

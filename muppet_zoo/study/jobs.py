@@ -50,7 +50,8 @@ class FailedJob:
 
 def run_jobs(jobs: Sequence[Job], workers: int, line: ProgressLine) -> list[FailedJob]:
     """Run all jobs, `workers` at a time, in their order; returns those that failed."""
-    waiting, running = list(jobs), {}
+    waiting = list(jobs)
+    running: dict[Job, subprocess.Popen[bytes]] = {}
     failed: list[FailedJob] = []
     total = sum(job.total for job in jobs)
     try:

@@ -1,7 +1,7 @@
 """Running a study: build, pre-finetune each arm, fine-tune on each target, gather the results.
 
-Each part is a public command that resumes by itself, on files that `files.py` wrote; so a study that
-was killed goes on with what is missing, and any part of it can be repeated by hand.
+Each part is a public command that resumes by itself, on files that `files.py` wrote; so a study
+that was killed goes on with what is missing, and any part of it can be repeated by hand.
 
     OUT/<study>/<encoder>/results.jsonl, arms.yaml     what `muppet-zoo report` reads
 """
@@ -166,7 +166,7 @@ def _build(work: _Work, display: ProgressDisplay) -> list[FailedJob]:
             "build", *tasks, "--tokenizer", work.encoder.encoder, "--out", str(data),
             "--max-tokens", str(work.setting.max_tokens), *mirror, *work.specs,
         ),
-        log=work.options.out / "logs" / work.encoder.name / "build.log",
+        log=_log(work, "build"),
         total=len(tasks),
         done=lambda: sum((data / task).is_dir() for task in tasks),
     )  # fmt: skip
@@ -231,7 +231,7 @@ def _training(work: _Work, arm: StudyArm, start: Prefinetuning) -> Job:
     return Job(
         name=arm.name,
         arguments=("train", str(start.run), "--out", str(folder), *resume, *work.specs),
-        log=work.options.out / "logs" / work.encoder.name / f"{start.id}.log",
+        log=_log(work, start.id),
         total=1,
         done=lambda: _last_step(folder / "metrics.jsonl") / num_steps,
         finish=finish,
@@ -271,10 +271,14 @@ def _fine_tuning(work: _Work, plan: TargetPlan) -> Job:
     return Job(
         name=plan.target,
         arguments=("finetune", str(plan.plan), "--out", str(plan.folder), *work.specs),
-        log=work.options.out / "logs" / work.encoder.name / f"{plan.plan.parent.name}-{plan.target}.log",
+        log=_log(work, f"{plan.plan.parent.name}-{plan.target}"),
         total=plan.num_cells,
         done=lambda: len(_results(work, plan)),
-    )  # fmt: skip
+    )
+
+
+def _log(work: _Work, job: str) -> Path:
+    return work.options.out / "logs" / work.encoder.name / f"{job}.log"
 
 
 def _results(work: _Work, plan: TargetPlan) -> list[CellResult]:
