@@ -52,6 +52,8 @@ bench: $(STAMP)  ## measure start-up, order, padding, and whether gradients depe
 	$(BIN)/python -m benchmarks.order
 	$(BIN)/python -m benchmarks.exactness
 	$(BIN)/python -m benchmarks.speed.startup
+	$(BIN)/python -m benchmarks.speed.order
+	$(BIN)/python -m benchmarks.speed.rebuild
 	$(BIN)/python -m benchmarks.speed.table
 
 bench-build: $(REAL_STAMP)  ## measure the build against its limit on real tasks (DATA=folder of rows)
