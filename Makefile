@@ -56,8 +56,9 @@ bench: $(STAMP)  ## measure start-up, order, padding, and whether gradients depe
 	$(BIN)/python -m benchmarks.speed.rebuild
 	$(BIN)/python -m benchmarks.speed.table
 
-bench-build: $(REAL_STAMP)  ## measure the build against its limit on real tasks (DATA=folder of rows)
+bench-build: $(REAL_STAMP)  ## measure build and padding on real tasks (DATA=folder of rows)
 	$(BIN)/python -m benchmarks.speed.build --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.padding --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.table
 
 clean:  ## remove .venv, caches and runs

@@ -54,7 +54,7 @@ def main(rounds: int) -> None:
             goal=Goal(at_most=1.0, unit="s"),
             figure=Spread.of(times),
             command="python -m benchmarks.speed.rebuild",
-            notes="Without the start of Python and the reading of specs. Splits have at most 100 rows.",
+            notes="Without the start of Python and reading specs. At most 100 rows a split.",
         )
     )
 
