@@ -68,7 +68,7 @@ def main(mirror: Path) -> None:
                 "transformers, grouped by length [%]": _padding(lengths, counts, np.array(grouped)),
             },
             notes=(
-                "Grouping by length of transformers pads least of all. Options of an example are taken "
+                "Grouping by length of transformers pads least. Options of an example are taken "
                 "to be as long as its longest, for all alike."
             ),
         )

@@ -102,7 +102,7 @@ def _cells(row: StoredRow) -> tuple[str, ...]:
 
 def _with_unit(value: float, unit: str) -> str:
     joined = "" if unit in ("x", "%") else " "
-    return f"{value:.3g}{joined}{'×' if unit == 'x' else unit}"
+    return f"{value:.4g}{joined}{'×' if unit == 'x' else unit}"
 
 
 def _text_of(path: Path) -> str | None:
