@@ -26,6 +26,7 @@ class ModelSettings:
     """The encoder or encoder-decoder (a folder or a hub name), how heads read it, what is trained.
 
     pooling None: the first token's state of an encoder, the last one's of an encoder-decoder.
+    packing: `on`, `off`, or `auto`, which is for the trainer to decide.
     """
 
     encoder: str
@@ -34,6 +35,7 @@ class ModelSettings:
     dropout: float
     head_dense: str
     gradient_checkpointing: bool
+    packing: str
     freeze: Freeze
     lora: Lora | None
     heads: str

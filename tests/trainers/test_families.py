@@ -45,8 +45,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def config_folder(family: str, tmp_path: Path) -> Path:
-    config = AutoConfig.for_model(family, **{**SIZE, **FAMILIES[family]})
+def config_folder(family: str, tmp_path: Path, **changes: Any) -> Path:
+    config = AutoConfig.for_model(family, **{**SIZE, **FAMILIES.get(family, {}), **changes})
     config.save_pretrained(tmp_path / "config")
     return tmp_path / "config"
 

@@ -16,7 +16,7 @@ from muppet_zoo_torch.export import load_model
 from muppet_zoo_torch.fused import FusedLinear
 from muppet_zoo_torch.model import MultiTaskModel
 from muppet_zoo_torch.plan import Plan, make_plan
-from muppet_zoo_torch.r3f import noise, noise_keys
+from muppet_zoo_torch.r3f import noise, noise_keys, with_noised
 from muppet_zoo_torch.trainer import TorchTrainer, make_model
 from scipy import stats
 
@@ -153,6 +153,30 @@ def test_a_head_may_have_a_weight_of_its_own(plan: Plan) -> None:
     for head in ("span", "classification"):
         assert np.mean(losses["on", head]) > np.mean(losses["off", head])
     assert losses["on", "regression"] == pytest.approx(losses["off", "regression"])
+
+
+def test_what_has_no_divergence_is_read_once(plan: Plan) -> None:
+    model = make_model(plan).eval()
+    model.regularise(settings(epsilon=0.1))
+    [task] = [i for i, slot in enumerate(plan.layout.slots) if slot.head == "regression"]
+    parts = [part for _, step in zip(range(9), plan.batcher.steps(), strict=False)
+             for part in step.micro_batches if task in part.tasks]  # fmt: skip
+    mixed = parts[0]
+    where = mixed.tasks == task
+    alone = MicroBatchPlan(
+        tasks=mixed.tasks[where], rows=mixed.rows[where], lengths=mixed.lengths[where]
+    )
+    for part in (mixed, alone):
+        batch = collate(part, plan.train, pad_id(model))
+        tensors = to_tensors(batch, CPU)
+        keyed = replace(tensors, noise_keys=noise_keys(batch, 1, 2))
+        num_again = len(tensors.input_ids) - where.sum()
+        read = with_noised(keyed)
+        assert len(read.input_ids) == len(tensors.input_ids) + (num_again if part is mixed else 0)
+        (noised, tasks), (plain, _) = model(keyed), model(tensors)
+        same = torch.isclose(noised, plain, rtol=1e-5, atol=1e-7)
+        assert same[tasks == task].all()
+        assert not same[tasks != task].any()
 
 
 def test_a_little_noise_survives_half_precision(plan: Plan) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from muppet_zoo.model_folder import BeamSearch
+from muppet_zoo_torch import packing
 from muppet_zoo_torch.batch import TensorBatch
 from muppet_zoo_torch.pretrained import is_encoder_decoder
 
@@ -28,21 +29,17 @@ def states(backbone: Any, batch: TensorBatch, noise: Noise | None = None) -> Ten
     """States of the last layer: an encoder's (B, T, H), or a decoder's (B, D, H).
 
     Where any sequence is read by another head than generation, D >= T. `noise` is added to what the
-    encoder looks up for its input; it is given the number of tokens and the size of an embedding,
-    and gives (B, T, size).
+    encoder looks up for the last sequences; it is given the number of tokens and the size of an
+    embedding, and gives (sequences, T, size).
     """
+    given = _encoder_input(backbone, batch, noise)
+    if packing.is_packed(backbone):
+        return _packed_states(backbone, batch.attention_mask, given)
     mask = batch.attention_mask.long()
-    arguments: dict[str, Tensor] = {"attention_mask": mask}
-    if noise is None:
-        arguments["input_ids"] = batch.input_ids
-    else:
-        arguments["inputs_embeds"] = _noised(backbone, batch, noise)
     if not is_encoder_decoder(backbone.config):
-        if getattr(backbone.config, "type_vocab_size", 0) > 1:
-            arguments["token_type_ids"] = batch.segments
-        encoded: Tensor = backbone(**arguments).last_hidden_state
+        encoded: Tensor = backbone(**given, attention_mask=mask).last_hidden_state
         return encoded
-    encoded = backbone.get_encoder()(**arguments).last_hidden_state
+    encoded = backbone.get_encoder()(**given, attention_mask=mask).last_hidden_state
     # Padding is behind the tokens, and no token looks ahead, so the decoder needs no mask.
     decoded: Tensor = backbone.get_decoder()(
         input_ids=backbone.prepare_decoder_input_ids_from_labels(batch.decoder_text),
@@ -53,16 +50,34 @@ def states(backbone: Any, batch: TensorBatch, noise: Noise | None = None) -> Ten
     return decoded
 
 
+def _encoder_input(backbone: Any, batch: TensorBatch, noise: Noise | None) -> dict[str, Tensor]:
+    """Tokens or their noised embeddings, and segments where the encoder has any: (B, T, …)."""
+    given = (
+        {"input_ids": batch.input_ids}
+        if noise is None
+        else {"inputs_embeds": _noised(backbone, batch, noise)}
+    )
+    has_segments = getattr(backbone.config, "type_vocab_size", 0) > 1
+    if has_segments and not is_encoder_decoder(backbone.config):
+        given["token_type_ids"] = batch.segments
+    return given
+
+
+def _packed_states(backbone: Any, mask: Tensor, given: dict[str, Tensor]) -> Tensor:
+    layout = packing.layout_of(mask)
+    row = {name: layout.pack(padded) for name, padded in given.items()}
+    read = backbone(**row, **packing.arguments(backbone, layout)).last_hidden_state
+    return layout.unpack(read, len(mask))
+
+
 def _noised(backbone: Any, batch: TensorBatch, noise: Noise) -> Tensor:
     encoder = backbone.get_encoder() if is_encoder_decoder(backbone.config) else backbone
     looked_up: Tensor = encoder.get_input_embeddings()(batch.input_ids)
     added = noise(looked_up.shape[1], looked_up.shape[2])
-    # In single precision at least, whatever the embeddings are.
-    return (
-        looked_up
-        + added.to(torch.promote_types(looked_up.dtype, torch.float32))
-        * (batch.attention_mask[..., None])
-    )
+    num_clean = len(looked_up) - len(added)
+    mask = batch.attention_mask[num_clean:, :, None]
+    # In single precision at least, as the noise is, whatever the embeddings are.
+    return torch.cat([looked_up[:num_clean], looked_up[num_clean:] + added * mask])
 
 
 def vocabulary_logits(backbone: Any, decoded: Tensor) -> Tensor:

@@ -19,13 +19,12 @@ from muppet_zoo.model_folder import HeadLayout
 from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.targets import VOCABULARY
-from muppet_zoo_torch.pretrained import ENCODER_DECODERS, is_encoder_decoder, read_config
-
-# Families whose position embeddings start behind the padding id, as in fairseq.
-_OFFSET_POSITIONS = frozenset(
-    {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta",
-     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
-)  # fmt: skip
+from muppet_zoo_torch.pretrained import (
+    ENCODER_DECODERS,
+    first_position,
+    is_encoder_decoder,
+    read_config,
+)
 
 
 def check_can_generate(name: str, layout: HeadLayout) -> None:
@@ -118,11 +117,4 @@ def max_tokens(encoder: nn.Module) -> int | None:
     positions = getattr(config, "max_position_embeddings", None)
     if not isinstance(positions, int) or positions <= 0:
         return None
-    if config.model_type not in _OFFSET_POSITIONS:
-        return positions
-    if not isinstance(config.pad_token_id, int):
-        raise UsageError(
-            f"the encoder's config.json has pad_token_id {config.pad_token_id}; its positions "
-            f"count from it, so it must be a whole number"
-        )
-    return positions - config.pad_token_id - 1
+    return positions - first_position(config)

@@ -42,6 +42,7 @@ from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.evaluate import Scoring, evaluate_tasks, pad_id
 from muppet_zoo_torch.export import publish_model
 from muppet_zoo_torch.optimizer import base_rates, learning_rate_factor
+from muppet_zoo_torch.packing import is_packed
 from muppet_zoo_torch.plan import Plan
 from muppet_zoo_torch.r3f import noise_keys
 from muppet_zoo_torch.run_log import (
@@ -68,20 +69,21 @@ class _Tally:
     losses: Tensor  # (tasks,) sums of scaled per-example losses
     counts: Tensor  # (tasks,) examples
     tokens: Tensor  # (tasks,) real tokens
-    cells: Tensor  # (2,) real tokens; tokens with padding
+    cells: Tensor  # (2,) real tokens; tokens with what padding the model read
     started: float
     steps: int = 0
     skipped: int = 0
     gradient_norm: float = 0.0
 
-    def add(self, batch: MicroBatch, losses: Tensor) -> None:
+    def add(self, batch: MicroBatch, losses: Tensor, *, packed: bool) -> None:
         """A micro-batch and its losses, (examples,) in the order of its groups."""
         tasks = np.concatenate([rows.tasks for rows in batch.groups.values()])
         index = torch.from_numpy(tasks).long().to(losses.device)
         self.losses.index_add_(0, index, losses.to(self.losses.dtype))
         self.counts.index_add_(0, index, torch.ones_like(losses, dtype=self.counts.dtype))
         self.tokens += torch.from_numpy(tokens_by_task(batch, len(self.tokens)))
-        self.cells += torch.tensor([batch.num_tokens, batch.input_ids.size], dtype=torch.float64)
+        num_cells = batch.num_tokens if packed else batch.input_ids.size
+        self.cells += torch.tensor([batch.num_tokens, num_cells], dtype=torch.float64)
 
 
 def train(
@@ -230,7 +232,7 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
             f"step: {', '.join(names)}. {_AFTER_DIVERGENCE}"
         )
     for batch, losses in seen:
-        tally.add(batch, losses)
+        tally.add(batch, losses, packed=is_packed(engine.model.encoder))
     return True
 
 

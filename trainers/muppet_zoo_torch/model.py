@@ -90,7 +90,7 @@ class MultiTaskModel(nn.Module):
         with self._autocast(batch):
             if predict:
                 return self._predictions(batch)
-            read = batch if batch.noise_keys is None else r3f.doubled(batch)
+            read = batch if batch.noise_keys is None else r3f.with_noised(batch)
             logits = self._logits(read)
         inputs = self._head_inputs(read, logits)
         # Else logits of one row that are not finite would spoil the losses of all others.
@@ -114,16 +114,10 @@ class MultiTaskModel(nn.Module):
         return r3f.loss(name, x, self.r3f)
 
     def _noise(self, batch: TensorBatch) -> backbone.Noise | None:
-        """The noise of a doubled batch: none for its first half, which is the clean one."""
         keys, settings = batch.noise_keys, self.r3f
         if keys is None or settings is None:
             return None
-
-        def noise(num_tokens: int, size: int) -> Tensor:
-            added = r3f.noise(keys, num_tokens, size, settings)
-            return torch.cat([torch.zeros_like(added), added])
-
-        return noise
+        return lambda num_tokens, size: r3f.noise(keys, num_tokens, size, settings)
 
     def _predictions(self, batch: TensorBatch) -> dict[str, Tensor]:
         found = {}

@@ -29,6 +29,11 @@ _TOKENIZER_FILES = (
 )
 # Encoder-decoders that the tests go through: two families, each with its multilingual kin.
 ENCODER_DECODERS = ("bart", "mbart", "t5", "mt5", "umt5")
+# Families whose position embeddings start behind the padding id, as in fairseq.
+_OFFSET_POSITIONS = frozenset(
+    {"camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta",
+     "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod"}
+)  # fmt: skip
 
 
 def load_encoder(name: str, *, random_init: bool) -> nn.Module:
@@ -120,6 +125,22 @@ def read_config(name: str) -> Any:
 def is_encoder_decoder(config: Any) -> bool:
     """Whether the model of this configuration can generate answers."""
     return bool(getattr(config, "is_encoder_decoder", False))
+
+
+def first_position(config: Any) -> int:
+    """Index of a sequence's first position embedding.
+
+    Raises:
+        UsageError: it is counted from the padding id, and there is none.
+    """
+    if config.model_type not in _OFFSET_POSITIONS:
+        return 0
+    if not isinstance(config.pad_token_id, int):
+        raise UsageError(
+            f"the encoder's config.json has pad_token_id {config.pad_token_id}; its positions "
+            f"count from it, so it must be a whole number"
+        )
+    return config.pad_token_id + 1
 
 
 def _model_class(name: str, config: Any) -> tuple[Any, dict[str, Any]]:

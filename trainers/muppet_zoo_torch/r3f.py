@@ -2,11 +2,12 @@
 
     loss + weight * KL_S(g(f(x)) ‖ g(f(x + z))),    KL_S(P, Q) = KL(P‖Q) + KL(Q‖P)
 
-Clean and noised rows go through the model in one pass of twice the size. Noise is a formula of
-(seed, step, example), not a stream of random numbers, so an example gets the same noise whatever
-micro-batch and process it is in, and however wide that is padded. It is added in single precision:
-1e-5 is nothing in bfloat16. Padding gets none, and no divergence is taken there. The divergence is
-not divided by the log of the number of outcomes: near equality it does not grow with it.
+Clean and noised rows go through the model in one pass of twice the size; rows of regression, which
+has no divergence, go through once. Noise is a formula of (seed, step, example), not a stream of
+random numbers, so an example gets the same noise whatever micro-batch and process it is in, and
+however wide that is padded. It is added in single precision: 1e-5 is nothing in bfloat16. Padding
+gets none, and no divergence is taken there. The divergence is not divided by the log of the number
+of outcomes: near equality it does not grow with it.
 
 Source: Aghajanyan et al. 2020, "Better Fine-Tuning by Reducing Representational Collapse",
 arXiv:2008.03156, sections 2 and 3; epsilon 1e-5, weight 1 and uniform noise are its public
@@ -83,21 +84,37 @@ def _fraction(words: Tensor) -> Tensor:
     return (_shifted(words, 64 - _BITS).double() + 0.5).mul_(2.0**-_BITS).float()
 
 
-def doubled(batch: TensorBatch) -> TensorBatch:
-    """Every sequence and every example twice: the clean ones first, in all groups."""
-    size = len(batch.input_ids)
+def with_noised(batch: TensorBatch) -> TensorBatch:
+    """The batch, and behind it all over again whatever a divergence is taken of.
+
+    Sequences and examples come a second time at the end, examples at the end of their group. The
+    noise keys that remain are those of the second time.
+    """
+    regularised = {name for name in batch.groups if HEAD_MATH[name].distributions is not None}
+    device = batch.input_ids.device
+    chosen = torch.zeros(len(batch.input_ids), dtype=torch.bool, device=device)
+    for name in regularised:
+        sequences = batch.groups[name].sequences
+        chosen[sequences[sequences >= 0]] = True
+    again = chosen.nonzero()[:, 0]
+    moved = len(chosen) + chosen.cumsum(0) - 1  # where a chosen sequence comes again
+    keys = batch.noise_keys
     return replace(
         batch,
-        input_ids=batch.input_ids.repeat(2, 1),
-        attention_mask=batch.attention_mask.repeat(2, 1),
-        segments=batch.segments.repeat(2, 1),
-        decoder_text=batch.decoder_text.repeat(2, 1),
-        groups={name: _doubled(rows, size) for name, rows in batch.groups.items()},
+        input_ids=torch.cat([batch.input_ids, batch.input_ids[again]]),
+        attention_mask=torch.cat([batch.attention_mask, batch.attention_mask[again]]),
+        segments=torch.cat([batch.segments, batch.segments[again]]),
+        decoder_text=torch.cat([batch.decoder_text, batch.decoder_text[again]]),
+        groups={
+            name: _twice(rows, moved) if name in regularised else rows
+            for name, rows in batch.groups.items()
+        },
+        noise_keys=None if keys is None else keys[again],
     )
 
 
-def _doubled(rows: TensorRows, size: int) -> TensorRows:
-    again = torch.where(rows.sequences >= 0, rows.sequences + size, rows.sequences)
+def _twice(rows: TensorRows, moved: Tensor) -> TensorRows:
+    again = torch.where(rows.sequences >= 0, moved[rows.sequences], rows.sequences)
     return TensorRows(
         tasks=rows.tasks.repeat(2),
         sequences=torch.cat([rows.sequences, again]),
@@ -106,21 +123,21 @@ def _doubled(rows: TensorRows, size: int) -> TensorRows:
 
 
 def loss(name: str, x: HeadInput, settings: R3F) -> Tensor:
-    """(N,) losses of a head type from its 2N clean and noised examples."""
+    """(N,) losses of a head type from its 2N clean and noised examples; from N of regression."""
+    if HEAD_MATH[name].distributions is None:
+        return HEAD_MATH[name].loss(x)
     clean, noised = x.halves()
-    total = HEAD_MATH[name].loss(clean)
     weight = settings.weight_by_head.get(name, settings.weight)
-    return total + weight * divergence(name, clean, noised)
+    return HEAD_MATH[name].loss(clean) + weight * divergence(name, clean, noised)
 
 
 def divergence(name: str, clean: HeadInput, noised: HeadInput) -> Tensor:
-    """(N,) symmetrised Kullback-Leibler divergence in nats; 0 for regression, which has none.
+    """(N,) symmetrised Kullback-Leibler divergence in nats, of any head but regression.
 
     Where an example has several distributions it is their mean, as its loss is.
     """
     distributions = HEAD_MATH[name].distributions
-    if distributions is None:
-        return clean.logits.new_zeros(len(clean.logits))
+    assert distributions is not None
     first, weights = distributions(clean)
     second, _ = distributions(noised)
     possible = first.isfinite() & second.isfinite()

@@ -26,6 +26,7 @@ from muppet_zoo_torch.export import writing
 from muppet_zoo_torch.hf_export import export
 from muppet_zoo_torch.loop import final_reports, train
 from muppet_zoo_torch.model import MultiTaskModel
+from muppet_zoo_torch.packing import use_packing
 from muppet_zoo_torch.plan import Plan, make_plan
 from muppet_zoo_torch.predict import predict
 from muppet_zoo_torch.pretrained import is_encoder_decoder, load_encoder, read_tokenizer
@@ -99,6 +100,7 @@ def make_model(plan: Plan) -> MultiTaskModel:
         lora=settings.lora,
         checkpointing=settings.gradient_checkpointing,
     )
+    use_packing(encoder, settings.encoder, settings.packing)
     model.label_smoothing = plan.run.generation.label_smoothing
     model.regularise(plan.run.r3f)
     model.beam_search = plan.run.generation.beam_search
