@@ -6,7 +6,7 @@ STAMP := .venv/installed.stamp
 REAL_STAMP := .venv/real.stamp
 PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: help install demo test test-long lint real zoo-table bench clean
+.PHONY: help install demo test test-long lint real zoo-table bench bench-build clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,15 @@ bench: $(STAMP)  ## measure start-up, order, padding, and whether gradients depe
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.order
 	$(BIN)/python -m benchmarks.exactness
+	$(BIN)/python -m benchmarks.speed.startup
+	$(BIN)/python -m benchmarks.speed.order
+	$(BIN)/python -m benchmarks.speed.rebuild
+	$(BIN)/python -m benchmarks.speed.table
+
+bench-build: $(REAL_STAMP)  ## measure build and padding on real tasks (DATA=folder of rows)
+	$(BIN)/python -m benchmarks.speed.build --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.padding --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.table
 
 clean:  ## remove .venv, caches and runs
 	rm -rf .venv runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

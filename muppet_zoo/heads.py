@@ -28,6 +28,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from muppet_zoo.formats import Segments
@@ -77,6 +78,11 @@ class _LabelReader:
         )
 
 
+@lru_cache(maxsize=64)  # made anew for each row, its table of labels costs more than reading
+def _label_reader(labels: tuple[str, ...]) -> _LabelReader:
+    return _LabelReader(labels)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Classification:
     """One of K labels for the whole input; every dataset has a head of its own (MUPPET §3.1)."""
@@ -105,7 +111,7 @@ class Classification:
         return json.dumps([get_path(row, column) for column in self.group], default=str)
 
     def read_target(self, row: Row, segments: Segments) -> int:
-        return _LabelReader(self.labels)(get_path(row, self.target), self.target)
+        return _label_reader(self.labels)(get_path(row, self.target), self.target)
 
     def histogram_keys(self, target: int) -> tuple[str, ...]:
         return (self.labels[target],)
@@ -137,7 +143,7 @@ class MultiLabel:
         return (self.target,)
 
     def read_target(self, row: Row, segments: Segments) -> tuple[int, ...]:
-        read = _LabelReader(self.labels)
+        read = _label_reader(self.labels)
         return tuple(sorted({read(v, self.target) for v in get_list(row, self.target)}))
 
     def histogram_keys(self, target: tuple[int, ...]) -> tuple[str, ...]:
@@ -219,7 +225,7 @@ class TokenClassification:
         return (self.target,)
 
     def read_target(self, row: Row, segments: Segments) -> tuple[int, ...]:
-        read = _LabelReader(self.labels)
+        read = _label_reader(self.labels)
         target = tuple(read(value, self.target) for value in get_list(row, self.target))
         num_words = len(segments.words or ())
         if len(target) != num_words:

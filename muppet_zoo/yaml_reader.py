@@ -180,6 +180,8 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, DataPath, s
     start: Any = error.context_mark or mark
     if mark is None:
         return (1, 1), (), f"not YAML: {problem}"
+    if "maximum nesting depth" in problem:  # newer parsers have a bound of their own
+        return _place(mark), (), f"nested deeper than {MAX_DEPTH} levels"
     lines = text.splitlines()
     found = lines[mark.line][mark.column : mark.column + 1] if mark.line < len(lines) else ""
     if "tab character" in problem or (found == "\t" and "cannot start any token" in problem):

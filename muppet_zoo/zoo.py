@@ -175,7 +175,7 @@ def _files_in(folders: Iterable[SpecFolder]) -> dict[Path, str]:
 def _zoo_of(checked: Mapping[Path, Any], namespaces: Mapping[Path, str]) -> Zoo:
     """The zoo of files that were found right before."""
     documents = [Document(path=path, data=data) for path, data in checked.items()]
-    documents = [d for d in documents if not is_run(d) and not is_plan(d)]
+    documents = [d for d in documents if not joins_no_zoo(d) and not is_plan(d)]
     specs = [
         _in_namespace(build_task_spec(document), namespaces[document.path])
         for document in documents
@@ -262,8 +262,8 @@ def _read(files: Mapping[Path, str]) -> _Reading:
         name = qualified(file.stem, namespace)
         try:
             document = reading.documents[file] = read_yaml(file)
-            if is_run(document):
-                reading.findings += schema_findings(document, "run")
+            if schema := joins_no_zoo(document):
+                reading.findings += schema_findings(document, schema)
             elif is_plan(document):
                 plans.append(document)
             elif is_mixture(document):
@@ -293,9 +293,17 @@ def is_mixture(document: Document) -> bool:
     return "mixture_version" in document.data or document.path.parent.name == MIXTURE_FOLDER
 
 
-def is_run(document: Document) -> bool:
-    """Whether this file describes a training run; it is checked and joins no zoo."""
-    return "run_version" in document.data
+_SCHEMA_BY_VERSION = {
+    "run_version": "run",
+    "study_version": "study",
+    "setting_version": "study_setting",
+}
+
+
+def joins_no_zoo(document: Document) -> str | None:
+    """The schema of a run, a study or its setting, which is checked by it alone; None of others."""
+    found = (schema for key, schema in _SCHEMA_BY_VERSION.items() if key in document.data)
+    return next(found, None)
 
 
 def _add(known: dict[str, Named], new: Named, kind: str, document: Document) -> None:

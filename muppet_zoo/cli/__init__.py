@@ -29,6 +29,7 @@ _COMMANDS = {
     "build": ("build", "Turn the rows of tasks into Arrow shards of token ids."),
     "train": ("train", "Pre-finetune on a mixture, or fine-tune on one task."),
     "finetune": ("finetune", "Fine-tune encoders on targets: seeds, few shots, a grid; resumes."),
+    "study": ("study", "Run a study: arms pre-finetuned, fine-tuned on targets, compared."),
     "eval": ("evaluate", "Score a trained model on built tasks."),
     "report": ("report", "Compare scores of runs: intervals, tests, figures, one HTML page."),
     "predict": ("predict", "Answer the rows of a file or of standard input."),

@@ -13,7 +13,7 @@ from muppet_zoo.cli.options import json_option
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @json_option
 def command(paths: tuple[Path, ...], as_json: bool) -> int:
-    """Check spec, mixture, run and plan files; report every problem at its line.
+    """Check spec, mixture, run, plan and study files; report every problem at its line.
 
     PATHS are files or folders; without any, the shipped zoo is checked. The checks need no data
     and no network: YAML (one document, UTF-8, no duplicate keys, no aliases or tags, bounded size
@@ -23,9 +23,9 @@ def command(paths: tuple[Path, ...], as_json: bool) -> int:
     carving leaves rows for training, that files exist inside the spec's folder, that names are
     unique in the zoo, that mixtures name existing tasks and explicit rates name each of them, and
     that tasks that share a head agree. Also that labels suit the metrics, that tables which write
-    the target write labels, and that inputs do not show it. A file with `run_version` is checked
-    against the schema of runs; one with `finetune_version` also for the runs that it makes and for
-    its targets. Exits with 1 when there are findings.
+    the target write labels, and that inputs do not show it. A file with `run_version`,
+    `study_version` or `setting_version` is checked against its schema; one with `finetune_version`
+    also for the runs that it makes and for its targets. Exits with 1 when there are findings.
     """
     from muppet_zoo.console import plural, print_findings, print_json, say
     from muppet_zoo.zoo import shipped_specs, validate_paths

@@ -179,7 +179,8 @@ def test_predictions_do_not_depend_on_the_batching(
         TorchTrainer().evaluate(request_for(specs, tokens_per_micro_batch=tokens))
     for spec, wanted, found in zip(specs, seen[: len(specs)], seen[len(specs) :], strict=True):
         if spec.head.type == "regression":
-            assert found == pytest.approx(wanted, abs=1e-5)
+            # Single precision keeps seven digits of a score, whatever its size.
+            assert found == pytest.approx(wanted, rel=1e-6, abs=1e-5)
         else:
             assert found == wanted, spec.name
 

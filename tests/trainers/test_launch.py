@@ -31,8 +31,9 @@ RANK = f"""\
 import os, sys, time
 from pathlib import Path
 from muppet_zoo.errors import TrainingError, UsageError
+from muppet_zoo.parent_watch import stop_with_parent
 
-launch.stop_with_parent()
+stop_with_parent()
 folder, what = Path(sys.argv[1]), sys.argv[2]
 rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 temporary = folder / (str(rank) + ".tmp")

@@ -1,8 +1,7 @@
 """One process per rank on this machine, none of them left behind, and one error told.
 
-The parent holds a pipe to each child's standard input and writes nothing to it: when the parent
-dies, in whatever way, the pipe ends and the child stops. A launcher killed by `kill -9` would
-otherwise leave processes that go on writing to the run's folder.
+The parent holds a pipe to each child's standard input (`parent_watch.py`): a launcher killed by
+`kill -9` would otherwise leave processes that go on writing to the run's folder.
 
 When one rank fails, the others fail soon after, with complaints about lost connections. So a rank
 does not print its error but leaves it in a file, and the parent raises the first one. Only rank 0
@@ -18,7 +17,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -176,15 +174,3 @@ def _stop(ranks: Sequence[subprocess.Popen[bytes]]) -> None:
             process.wait()
         if process.stdin is not None:
             process.stdin.close()
-
-
-def stop_with_parent() -> None:
-    """End this process when its standard input ends, which is when the launcher is gone."""
-
-    def watch() -> None:
-        # Not sys.stdin: its lock, held by this thread, would abort the interpreter's shutdown.
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

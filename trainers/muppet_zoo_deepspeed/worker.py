@@ -7,10 +7,11 @@ import os
 import sys
 from pathlib import Path
 
+from muppet_zoo.parent_watch import stop_with_parent
 from muppet_zoo.run import parse_run
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo
-from muppet_zoo_deepspeed.launch import report_error, stop_with_parent
+from muppet_zoo_deepspeed.launch import report_error
 from muppet_zoo_deepspeed.trainer import train_rank
 
 

@@ -1,0 +1,46 @@
+"""The light commands, from the shell's call to their end, as rows of the table.
+
+python -m benchmarks.speed.startup [--rounds N]
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import click
+
+from benchmarks.speed.record import Goal, Row, Spread, interleave, medians, ratio, write_row
+from benchmarks.startup import COMMANDS, run_once_ms
+
+LIMITS_MS = {"muppet-zoo --help": 150.0, "muppet-zoo list": 400.0, "muppet-zoo validate": 2000.0}
+
+
+@click.command()
+@click.option("--rounds", default=15, show_default=True)
+def main(rounds: int) -> None:
+    """Measure, and store a row for each command."""
+    times = interleave(
+        {name: partial(run_once_ms, arguments) for name, arguments in COMMANDS.items()},
+        rounds=rounds,
+    )
+    for name, limit_ms in LIMITS_MS.items():
+        over_empty = ratio(times, over=name, under="python -c pass")
+        write_row(
+            Row(
+                name="startup_" + name.split()[-1].strip("-"),
+                topic="startup",
+                what=name,
+                against="",
+                goal=Goal(at_most=limit_ms, unit="ms"),
+                figure=Spread.of(times[name]),
+                command="python -m benchmarks.speed.startup",
+                measured={
+                    **medians({each: times[each] for each in (name, "python -c pass")}, "ms"),
+                    "times an empty Python process": over_empty.median,
+                },
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Studies: a question about pre-finetuning as arms, run on a setting, resumed, and reported."""
