@@ -6,11 +6,26 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from benchmarks import exactness
+
 ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def test_only_results_of_the_same_code_are_kept(tmp_path: Path) -> None:
+    case = exactness.Case(trainer="deepspeed", noise=True, num_ranks=3)
+    found = exactness.Difference(case=case, gradient=1e-7, parameters=2e-9)
+    line = json.dumps({"commit": "abc", "found": asdict(found)}) + "\n"
+    path = tmp_path / "part.jsonl"
+    path.write_text(line + line.replace("abc", "def"))
+    assert exactness._found_before(path, "abc") == [found]
+    assert exactness._found_before(path, "abc+changes") == []
+    assert exactness._found_before(path, None) == []
+    assert exactness._found_before(tmp_path / "none.jsonl", "abc") == []
 
 
 @pytest.mark.slow
