@@ -60,6 +60,15 @@ class Document:
             path=self.path, line=line, column=column, field=dotted(data_path), message=message
         )
 
+    def part(self, key: str, *, data: Any) -> Document:
+        """The value of a top-level key as if it were a file, with `data` in place of its own."""
+        return Document(
+            path=self.path,
+            data=data,
+            values={path[1:]: at for path, at in self.values.items() if path[:1] == (key,)},
+            keys={path[1:]: at for path, at in self.keys.items() if path[:1] == (key,)},
+        )
+
 
 def dotted(data_path: DataPath) -> str:
     """`("rows", 0, "op")` → `rows[0].op`."""

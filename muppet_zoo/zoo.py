@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata, resources
 from pathlib import Path
@@ -26,6 +26,7 @@ from muppet_zoo.mixture import Mixture, MixtureFile, parse_mixture, qualified
 from muppet_zoo.mixture_members import resolve_mixtures
 from muppet_zoo.spec import TaskSpec, build_task_spec, parse_task_spec
 from muppet_zoo.spec_index import recall, remember, stamp_of
+from muppet_zoo.study.checks import setting_findings, study_findings
 from muppet_zoo.validation import schema_findings
 from muppet_zoo.yaml_reader import Document, read_yaml
 
@@ -262,8 +263,8 @@ def _read(files: Mapping[Path, str]) -> _Reading:
         name = qualified(file.stem, namespace)
         try:
             document = reading.documents[file] = read_yaml(file)
-            if schema := joins_no_zoo(document):
-                reading.findings += schema_findings(document, schema)
+            if find := joins_no_zoo(document):
+                reading.findings += find(document)
             elif is_plan(document):
                 plans.append(document)
             elif is_mixture(document):
@@ -293,16 +294,20 @@ def is_mixture(document: Document) -> bool:
     return "mixture_version" in document.data or document.path.parent.name == MIXTURE_FOLDER
 
 
-_SCHEMA_BY_VERSION = {
-    "run_version": "run",
-    "study_version": "study",
-    "setting_version": "study_setting",
+def _run_findings(document: Document) -> list[Finding]:
+    return schema_findings(document, "run")
+
+
+_FINDINGS_BY_VERSION: dict[str, Callable[[Document], list[Finding]]] = {
+    "run_version": _run_findings,
+    "study_version": study_findings,
+    "setting_version": setting_findings,
 }
 
 
-def joins_no_zoo(document: Document) -> str | None:
-    """The schema of a run, a study or its setting, which is checked by it alone; None of others."""
-    found = (schema for key, schema in _SCHEMA_BY_VERSION.items() if key in document.data)
+def joins_no_zoo(document: Document) -> Callable[[Document], list[Finding]] | None:
+    """What checks a run, a study or its setting; None of files that are part of a zoo."""
+    found = (find for key, find in _FINDINGS_BY_VERSION.items() if key in document.data)
     return next(found, None)
 
 

@@ -27,7 +27,7 @@ from muppet_zoo.study.design import (
     study_names,
 )
 from muppet_zoo.study.files import Prefinetuning, prefinetuning, target_plans
-from muppet_zoo.zoo import Zoo, load_zoo
+from muppet_zoo.zoo import Zoo, load_zoo, validate_paths
 
 STUDIES = ["affinity", "batching", "loss_scaling", "r3f", "rivals", "sample_efficiency", "scale"]
 
@@ -164,14 +164,73 @@ def test_faults_are_told_where_they_are(zoo: Zoo, quick: Setting, tmp_path: Path
         )
 
 
-def test_a_setting_of_a_run_that_there_is_not_is_a_finding(
-    zoo: Zoo, quick: Setting, tmp_path: Path
+SETTING = """\
+setting_version: 1
+name: own
+pool: quickstart
+targets: [qs_reviews]
+encoders:
+  tiny: {encoder: tiny_encoder}
+seeds: [0]
+prefinetune:
+  schedule: {steps: 2}
+finetune:
+  run:
+    schedule: {steps: 2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("  run:\n    schedule: {steps: 2}", "  run: {}", "11:8: finetune.run.schedule: the key"),
+        ("    schedule: {steps: 2}", "    schedule: 2", "12:15: finetune.run.schedule: found 2"),
+        ("  schedule: {steps: 2}\nfi", "  model: [1]\nfi", "9:10: prefinetune.model: "),
+        ("  schedule: {steps: 2}\nfi", "  epochs: 2\nfi", "9:3: prefinetune.epochs: unknown key"),
+        ("prefinetune:\n", "prefinetune:\n  mixture: glue\n", "9:3: prefinetune.mixture: "),
+        ("  run:\n", "  run:\n    data: here\n", "12:5: finetune.run.data: 'data' is not for"),
+        ("  run:\n", "  grid: {seed: [1]}\n  run:\n", "11:10: finetune.grid.seed: 'seed' is not"),
+        ("encoder: tiny_encoder", "encoder: t, finetune: {precison: bf16}",
+         "6:33: encoders.tiny.finetune.precison: a run has no 'precison'; did you mean"),
+        ("encoder: tiny_encoder", "encoder: t, finetune: {optimizer.learning_rate: -1}",
+         "6:58: encoders.tiny.finetune.optimizer.learning_rate: found -1"),
+    ],
+)  # fmt: skip
+def test_faults_of_a_setting_stand_at_their_lines(
+    old: str, new: str, said: str, tmp_path: Path
 ) -> None:
-    arm = {"tasks": "all", "description": "All.", "prefinetune": {"batching.schema": "mixed"}}
-    design = read_design(str(write_design(tmp_path, arms={"original": arm})))
-    arms = arms_of(design, pool_of(zoo, quick), quick.encoders[0])
-    with pytest.raises(SpecError, match=r"batching\.schema.*did you mean 'scheme'"):
-        made(tmp_path, quick, quick.encoders[0], arms, zoo)
+    path = tmp_path / "own.yaml"
+    path.write_text(SETTING)
+    read_setting(str(path))
+    assert SETTING.count(old) == 1
+    path.write_text(SETTING.replace(old, new))
+    with pytest.raises(SpecError) as found:
+        read_setting(str(path))
+    assert f"own.yaml:{said}" in str(found.value)
+    assert validate_paths([path])[1] == list(found.value.findings)
+
+
+@pytest.mark.parametrize(
+    ("arm", "said"),
+    [
+        ({"prefinetune": {"batching.schema": "mixed"}},
+         "prefinetune.batching.schema: batching has no 'schema'; did you mean 'scheme'"),
+        ({"prefinetune": {"r3f": 3}}, "arms.original.prefinetune.r3f: found 3"),
+        ({"prefinetune": {"optimizer": {}}}, "optimizer is a group; name a key in it"),
+        ({"finetune": {"data": "here"}}, "'data' is not for a study: it is built for each encoder"),
+        ({"tasks": "none", "prefinetune": {"precision": "bf16"}}, "this changes nothing"),
+    ],
+)  # fmt: skip
+def test_faults_of_an_arm_stand_at_their_keys(
+    arm: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    whole = {"tasks": "all", "description": "All."} | arm
+    path = write_design(tmp_path, arms={"original": whole})
+    with pytest.raises(SpecError) as found:
+        read_design(str(path))
+    assert said in str(found.value)
+    assert all(finding.line > 6 for finding in found.value.findings)
+    assert validate_paths([path])[1] == list(found.value.findings)
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from muppet_zoo.cli.options import json_option, mirror_option, specs_option
-
-if TYPE_CHECKING:
-    from muppet_zoo.report.compare import Report
-    from muppet_zoo.study.design import Design
 
 
 @click.command("study")
@@ -74,8 +69,11 @@ def command(  # one parameter per option of the command line
     on each target, with equal budgets. The same command goes on where it was stopped. Exits with 1
     when a part failed; the others are finished.
     """
-    from muppet_zoo.console import print_json
+    from muppet_zoo.cli.report import report_data, show_report, write_report
+    from muppet_zoo.console import note, print_json
     from muppet_zoo.errors import UsageError
+    from muppet_zoo.report.cells import read_runs
+    from muppet_zoo.report.compare import build_report
     from muppet_zoo.study.design import QUICK, read_design, read_setting
     from muppet_zoo.study.run_study import StudyOptions, run_study, warn_of_missing
 
@@ -88,46 +86,19 @@ def command(  # one parameter per option of the command line
     outcome = run_study(design, setting, options, encoders)
     shown = {}
     for encoder, folder in outcome.folders.items():
-        page = _of_encoder(html, encoder, several=len(outcome.folders) > 1)
+        runs = read_runs([str(folder)])
+        if not runs.cells:
+            continue
+        report = build_report(runs, baseline=design.baseline)
+        several = len(outcome.folders) > 1
+        page = html.with_stem(f"{html.stem}_{encoder}") if html is not None and several else html
         drawn = None if figures is None else figures / encoder
-        if report := _report(design, encoder, folder, page, drawn, quiet=as_json):
-            shown[encoder] = report
+        write_report(report, f"{design.question} ({encoder})", html=page, figures=drawn)
+        shown[encoder] = report_data(report)
+        if not as_json:
+            note(f"\n{design.question} Encoder: {encoder}. Results: {folder}")
+            show_report(report)
     if as_json:
         print_json(shown)
     warn_of_missing(outcome)
     return 1 if outcome.failed or outcome.num_missing else 0
-
-
-def _of_encoder(html: Path | None, encoder: str, *, several: bool) -> Path | None:
-    return html.with_stem(f"{html.stem}_{encoder}") if html is not None and several else html
-
-
-def _report(
-    design: Design, encoder: str, folder: Path, html: Path | None, figures: Path | None, quiet: bool
-) -> dict[str, Any] | None:
-    """The comparison of the arms, shown and written; None when there are no scores yet."""
-    from dataclasses import asdict
-
-    from muppet_zoo.console import note, print_table
-    from muppet_zoo.report.cells import read_runs
-    from muppet_zoo.report.compare import build_report
-    from muppet_zoo.report.figures import draw, write_figures
-    from muppet_zoo.report.page import write_page
-    from muppet_zoo.report.tables import notes_of, tables_of
-
-    runs = read_runs([str(folder)])
-    if not runs.cells:
-        return None
-    report: Report = build_report(runs, baseline=design.baseline)
-    drawings = draw(report) if html is not None or figures is not None else []
-    if figures is not None:
-        write_figures(drawings, figures)
-    if html is not None:
-        write_page(html, f"{design.question} ({encoder})", report, drawings)
-    if not quiet:
-        note(f"\n{design.question} Encoder: {encoder}. Results: {folder}")
-        for table in tables_of(report):
-            print_table(f"\n{table.title}", table.rows, notes=[table.caption])
-        for text in notes_of(report):
-            note(text)
-    return {**asdict(report), "notes": notes_of(report)}

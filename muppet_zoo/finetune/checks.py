@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -92,12 +92,7 @@ def _run_findings(document: Document, schema: SchemaCheck) -> Iterator[Finding]:
         if _has(run, path):
             message = f"'{key}' is not for `run`: {instead}"
             yield document.finding(("run", *path), message, at_key=True)
-    inner = replace(
-        document,
-        data=_whole_run(run),
-        values={path[1:]: place for path, place in document.values.items() if path[:1] == ("run",)},
-        keys={path[1:]: place for path, place in document.keys.items() if path[:1] == ("run",)},
-    )
+    inner = document.part("run", data=_whole_run(run))
     for found in schema_findings(inner, "run"):
         field = f"run.{found.field}" if found.field else "run"
         if found.field not in _SET_BY_PLAN:
@@ -108,11 +103,14 @@ def _grid_findings(document: Document, schema: SchemaCheck) -> Iterator[Finding]
     if not schema.intact("grid") or "grid" not in document.data:
         return
     grid = document.data["grid"]
+    # A run that is wrong itself would show its faults again at every value.
+    run = _whole_run(document.data["run"]) if schema.intact("run") else None
     for key, values in grid.items():
-        if problem := _key_problem(key):
+        if problem := _key_problem(key, "a grid", _SET_BY_PLAN | _NOT_IN_A_GRID):
             yield document.finding(("grid", key), problem, at_key=True)
-        elif schema.intact("run"):
-            yield from _value_findings(document, key, values)
+        elif run is not None:
+            for i, value in enumerate(values):
+                yield from _value_findings(document, ("grid", key, i), key, value, run)
     num_points = math.prod(map(len, grid.values()))
     if num_points > 1 and schema.intact("held_out") and not document.data.get("held_out"):
         message = (
@@ -122,11 +120,30 @@ def _grid_findings(document: Document, schema: SchemaCheck) -> Iterator[Finding]
         yield document.finding(("grid",), message, at_key=True)
 
 
-def _key_problem(key: str) -> str | None:
-    """Why a key cannot be in a grid, if it cannot."""
-    for reserved, instead in (_SET_BY_PLAN | _NOT_IN_A_GRID).items():
-        if key == reserved or key.startswith(f"{reserved}."):
-            return f"'{key}' is not for a grid: {instead}"
+def change_findings(
+    document: Document,
+    at: DataPath,
+    value: Any,
+    run: Mapping[str, Any],
+    *,
+    reserved: Mapping[str, str],
+) -> Iterator[Finding]:
+    """What is wrong with one setting of a study, whose dotted key is the last part of `at`.
+
+    run: a whole run that it changes. reserved: keys that it is not for, and what is instead.
+    """
+    key = str(at[-1])
+    if problem := _key_problem(key, "a study", reserved):
+        yield document.finding(at, problem, at_key=True)
+    else:
+        yield from _value_findings(document, at, key, value, run)
+
+
+def _key_problem(key: str, place: str, reserved: Mapping[str, str]) -> str | None:
+    """Why a key cannot stand for a setting here, if it cannot."""
+    for name, instead in reserved.items():
+        if key == name or key.startswith(f"{name}."):
+            return f"'{key}' is not for {place}: {instead}"
     schema = load_schema("run")
     parts = key.split(".")
     for i, part in enumerate(parts):
@@ -135,22 +152,22 @@ def _key_problem(key: str) -> str | None:
             where = ".".join(parts[:i]) or "a run"
             return f"{where} has no '{part}'{suggest(part, known)}"
         schema = known[part]
-    if "properties" in schema:
+    if "properties" in schema and "null" not in schema.get("type", ""):
         inner = next(iter(schema["properties"]))
         return f"{key} is a group; name a key in it, such as {key}.{inner}"
     return None
 
 
-def _value_findings(document: Document, key: str, values: Sequence[Any]) -> Iterator[Finding]:
-    run = document.data["run"]
-    without = {str(f) for f in schema_findings(_document(document, _whole_run(run)), "run")}
-    for i, value in enumerate(values):
-        changed = _document(document, _whole_run(with_setting(run, key, value)))
-        for found in schema_findings(changed, "run"):
-            if found.field.startswith(key) and str(found) not in without:
-                inner = found.field.removeprefix(key)
-                message = f"{inner}: {found.message}" if inner else found.message
-                yield document.finding(("grid", key, i), message)
+def _value_findings(
+    document: Document, at: DataPath, key: str, value: Any, run: Mapping[str, Any]
+) -> Iterator[Finding]:
+    without = {str(found) for found in schema_findings(_document(document, run), "run")}
+    changed = _document(document, with_setting(run, key, value))
+    for found in schema_findings(changed, "run"):
+        if found.field.startswith(key) and str(found) not in without:
+            inner = found.field.removeprefix(key)
+            message = f"{inner}: {found.message}" if inner else found.message
+            yield document.finding(at, message)
 
 
 def _document(document: Document, data: Mapping[str, Any]) -> Document:

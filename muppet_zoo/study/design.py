@@ -1,21 +1,18 @@
-"""A study and its setting as frozen records, read from YAML and checked against their schemas.
-
-What an arm's settings come to is checked where runs are made of them (`files.py`), against the
-schema of runs itself.
-"""
+"""A study and its setting as frozen records, read from YAML that `checks.py` found right."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from muppet_zoo.errors import SpecError, UnknownNameError, UsageError
+from muppet_zoo.errors import Finding, SpecError, UnknownNameError, UsageError
 from muppet_zoo.finetune.results import Shots
 from muppet_zoo.run import resolve_encoder, with_defaults
-from muppet_zoo.validation import check_schema, load_schema
+from muppet_zoo.study.checks import setting_findings, study_findings
+from muppet_zoo.validation import load_schema
 from muppet_zoo.yaml_reader import Document, read_yaml
 
 QUICK = "quick"
@@ -104,7 +101,7 @@ def read_design(name: str) -> Design:
         UsageError: there is no such file or study.
     """
     path = _find(name, shipped_studies(), "study")
-    data = _checked(read_yaml(path), "study")
+    data = _checked(read_yaml(path), "study", study_findings)
     subsets = with_defaults(
         data.get("subsets", {"sizes": []}), load_schema("study")["properties"]["subsets"]
     )
@@ -128,7 +125,7 @@ def read_setting(name: str) -> Setting:
     Raises: as `read_design`.
     """
     path = _find(name, shipped_studies() / "settings", "setting")
-    data = _checked(read_yaml(path), "study_setting")
+    data = _checked(read_yaml(path), "study_setting", setting_findings)
     return Setting(
         name=data["name"],
         specs=tuple((path.parent / folder).resolve() for folder in data["specs"]),
@@ -157,8 +154,10 @@ def _find(name: str, shipped: Path, kind: str) -> Path:
     return found
 
 
-def _checked(document: Document, schema: str) -> dict[str, Any]:
-    if findings := check_schema(document, schema).findings:
+def _checked(
+    document: Document, schema: str, find: Callable[[Document], list[Finding]]
+) -> dict[str, Any]:
+    if findings := find(document):
         raise SpecError(findings)
     return with_defaults(document.data, load_schema(schema))
 

@@ -46,9 +46,10 @@ class Prefinetuning:
 class TargetPlan:
     """Fine-tunings on one target with equal settings, of all arms that have them.
 
-    arms: name in the plan, which is the id of its pre-finetuning.
+    group: the id of the settings. arms: name in the plan, which is the id of its pre-finetuning.
     """
 
+    group: str
     target: str
     plan: Path
     folder: Path
@@ -118,10 +119,8 @@ def target_plans(
     """
     groups: dict[str, tuple[dict[str, Any], dict[str, Prefinetuning]]] = {}
     for arm, start in arms:
-        run = _finetune_run(setting, encoder, arm)
-        settings = {"run": run, **{k: v for k, v in setting.finetune.items() if k != "run"}}
-        key = study_id(settings)
-        groups.setdefault(key, (settings, {}))[1][start.id] = start
+        settings = finetune_settings(setting, encoder, arm)
+        groups.setdefault(study_id(settings), (settings, {}))[1][start.id] = start
     plans = []
     for key, (settings, starts) in groups.items():
         for target in targets:
@@ -141,6 +140,7 @@ def target_plans(
             _write(file, plan)
             plans.append(
                 TargetPlan(
+                    group=key,
                     target=target,
                     plan=file,
                     folder=out / "finetuned" / encoder.name / key / target,
@@ -151,18 +151,13 @@ def target_plans(
     return plans
 
 
-def plan_id(setting: Setting, encoder: Encoder, arm: StudyArm) -> str:
-    """The id of the group of plans that an arm's fine-tunings are in."""
-    run = _finetune_run(setting, encoder, arm)
-    return study_id({"run": run, **{k: v for k, v in setting.finetune.items() if k != "run"}})
-
-
-def _finetune_run(setting: Setting, encoder: Encoder, arm: StudyArm) -> dict[str, Any]:
+def finetune_settings(setting: Setting, encoder: Encoder, arm: StudyArm) -> dict[str, Any]:
+    """What arms that are fine-tuned alike have in common: parts of a finetune plan."""
     run = _changed(setting.finetune["run"], encoder.finetune, arm.finetune)
     if arm.finetune_budget > 1:
         (key,) = {"steps", "epochs"} & run["schedule"].keys()
         run["schedule"] = run["schedule"] | {key: run["schedule"][key] * arm.finetune_budget}
-    return run
+    return {**setting.finetune, "run": run}
 
 
 def _plan_arm(encoder: Encoder, start: Prefinetuning) -> dict[str, Any]:

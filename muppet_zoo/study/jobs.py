@@ -26,7 +26,8 @@ _SHOWN_LINES = 15
 class Job:
     """A command line of muppet-zoo.
 
-    done: how much of `total` is done by now, also by an earlier try; for the progress line.
+    done: how much of `total` is done by now, also by an earlier try; for the progress line. It is
+        asked while the job runs.
     finish: called when it ended well.
     """
 
@@ -53,7 +54,7 @@ def run_jobs(jobs: Sequence[Job], workers: int, line: ProgressLine) -> list[Fail
     waiting = list(jobs)
     running: dict[Job, subprocess.Popen[bytes]] = {}
     failed: list[FailedJob] = []
-    total = sum(job.total for job in jobs)
+    total, ended = sum(job.total for job in jobs), 0.0
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -65,14 +66,17 @@ def run_jobs(jobs: Sequence[Job], workers: int, line: ProgressLine) -> list[Fail
                     continue
                 del running[job]
                 _close(process)
+                ended += job.total
                 if code:
                     text = _last_lines(job.log)
                     failed.append(FailedJob(name=job.name, code=code, log=job.log, text=text))
                 else:
                     job.finish()
             names = ", ".join(job.name for job in running)
-            line.update(sum(min(job.total, job.done()) for job in jobs), total=total, text=names)
-            time.sleep(_POLL_S if running else 0)
+            done = sum(min(job.total, job.done()) for job in running)
+            line.update(ended + done, total=total, text=names)
+            if running:
+                time.sleep(_POLL_S)
     finally:
         for process in running.values():
             _close(process)

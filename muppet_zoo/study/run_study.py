@@ -3,7 +3,7 @@
 Each part is a public command that resumes by itself, on files that `files.py` wrote; so a study
 that was killed goes on with what is missing, and any part of it can be repeated by hand.
 
-    OUT/<study>/<encoder>/results.jsonl, arms.yaml     what `muppet-zoo report` reads
+    OUT/results/<study>/<encoder>/results.jsonl, arms.yaml     what `muppet-zoo report` reads
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ from muppet_zoo.study.files import (
     Prefinetuning,
     TargetPlan,
     data_folder,
-    plan_id,
+    finetune_settings,
     prefinetuning,
+    study_id,
     target_plans,
 )
 from muppet_zoo.study.jobs import FailedJob, Job, run_jobs
@@ -46,7 +47,7 @@ from muppet_zoo.validation import load_schema
 from muppet_zoo.zoo import Zoo, load_zoo
 
 _DONE_FILE = "study_done.json"
-_FOLDERS = {"data", "specs", "runs", "plans", "prefinetuned", "finetuned", "logs"}
+_FOLDERS = {"data", "specs", "runs", "plans", "prefinetuned", "finetuned", "results", "logs"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ def run_study(
             failed += _build(work, display)
             starts = _prefinetune(work, display, failed)
             plans = _finetune(work, starts, display, failed)
-            folder = options.out / design.name / encoder.name
+            folder = options.out / "results" / design.name / encoder.name
             num_results = _gather(work, starts, plans, folder)
             num_missing += sum(plan.num_cells for plan in plans) - num_results
             folders[encoder.name] = folder
@@ -244,10 +245,11 @@ def _num_steps(run: Path) -> float:
 
 
 def _last_step(log: Path) -> int:
+    """The step of the last whole line; one may be cut by a kill, or be written just now."""
     if not log.is_file():
         return 0
-    lines = log.read_bytes().splitlines()
-    return int(json.loads(lines[-1])["step"]) if lines else 0
+    *whole, _ = log.read_bytes().split(b"\n")
+    return int(json.loads(whole[-1])["step"]) if whole else 0
 
 
 def _finetune(
@@ -271,7 +273,7 @@ def _fine_tuning(work: _Work, plan: TargetPlan) -> Job:
     return Job(
         name=plan.target,
         arguments=("finetune", str(plan.plan), "--out", str(plan.folder), *work.specs),
-        log=_log(work, f"{plan.plan.parent.name}-{plan.target}"),
+        log=_log(work, f"{plan.group}-{plan.target}"),
         total=plan.num_cells,
         done=lambda: len(_results(work, plan)),
     )
@@ -304,11 +306,11 @@ def _gather(
     folder: Path,
 ) -> int:
     """Write the results under the arms' own names, and what the arms are; returns their number."""
-    results = {(p.plan.parent.name, p.target): (p, _results(work, p)) for p in plans}
+    results = {(plan.group, plan.target): (plan, _results(work, plan)) for plan in plans}
     lines, count = [], 0
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     for arm, start in starts:
-        group = plan_id(work.setting, work.encoder, arm)
+        group = study_id(finetune_settings(work.setting, work.encoder, arm))
         for target in work.targets:
             plan, found = results[group, target]
             mine = [result for result in found if result.arm == start.id]

@@ -70,7 +70,7 @@ def run_to_end(files: tuple[Path, Path], out: Path) -> str:
 
 def results(out: Path) -> list[dict[str, Any]]:
     """What was scored, without what the moment decides."""
-    text = (out / "own" / "tiny" / "results.jsonl").read_text()
+    text = (out / "results" / "own" / "tiny" / "results.jsonl").read_text()
     return [
         {k: v for k, v in json.loads(line).items() if k not in ("seconds", "commit")}
         for line in text.splitlines()
@@ -94,7 +94,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_results(tmp_path: Path) -> N
     assert arms == {(arm, seed) for arm in ("original", "all", "unscaled") for seed in (0, 1)}
     # The predictions lie beside the results, where `muppet-zoo report` looks for them.
     for line in results(tmp_path / "whole"):
-        assert (tmp_path / "whole" / "own" / "tiny" / line["predictions"]).is_file()
+        assert (tmp_path / "whole" / "results" / "own" / "tiny" / line["predictions"]).is_file()
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_a_second_study_trains_only_what_the_first_did_not(tmp_path: Path) -> No
     run_to_end(files, out)
     now = {path: path.stat().st_mtime_ns for path in out.glob("prefinetuned/tiny/*/run.json")}
     assert now == trained
-    assert (out / "again" / "tiny" / "results.jsonl").is_file()
+    assert (out / "results" / "again" / "tiny" / "results.jsonl").is_file()
 
 
 @pytest.mark.slow
