@@ -24,6 +24,7 @@ from muppet_zoo.errors import ShardError
 from muppet_zoo.file_tools import flush_folder, sha256_of
 from muppet_zoo.fingerprints import fingerprint_of
 from muppet_zoo.manifests import Manifest, ShardInfo, Statistics, read_manifest
+from muppet_zoo.spec import TaskSpec
 from muppet_zoo.task_data import Columns
 
 __all__ = [
@@ -111,6 +112,16 @@ class _HashingFile:
 
 
 # --- reading ---------------------------------------------------------------------------------
+
+
+def check_labelled(spec: TaskSpec, split: str) -> None:
+    """Raises ShardError for a split whose labels the publisher keeps, as the spec says."""
+    described = spec.source.splits.get(split)
+    if described is not None and not described.labels:
+        raise ShardError(
+            f"task {spec.name}, split {split}: its publisher keeps the labels, so it can "
+            f"neither be trained on nor scored; use a split with labels"
+        )
 
 
 def open_task(data_dir: Path, task: str, role: str) -> BuiltSplit:

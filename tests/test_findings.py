@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.findings.mirror import STAND_INS, make_mirror
+from muppet_zoo.shards import check_labelled
 from muppet_zoo.study.arms import arms_of
 from muppet_zoo.study.design import read_design, read_setting, study_names
 from muppet_zoo.yaml_reader import read_yaml
@@ -99,3 +100,9 @@ def test_every_study_has_its_arms_on_the_pool(name: str, encoder: Any, zoo: Zoo)
     pool = [zoo.task(task) for task in zoo.mixture(SETTING.pool).tasks]
     arms = arms_of(read_design(name), pool, encoder)
     assert len({arm.name for arm in arms}) == len(arms) >= 2
+
+
+def test_every_target_has_labels_where_it_is_scored(zoo: Zoo) -> None:
+    split = SETTING.finetune["run"]["evaluation"]["split"]
+    for target in zoo.named(SETTING.targets):
+        check_labelled(target, split)

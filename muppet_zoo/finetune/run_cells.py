@@ -46,7 +46,7 @@ from muppet_zoo.finetune.results import (
 from muppet_zoo.metrics import METRICS
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER, WEIGHTS_FILE
 from muppet_zoo.provenance import weights_digest
-from muppet_zoo.shards import open_task
+from muppet_zoo.shards import check_labelled, open_task
 from muppet_zoo.trainer_api import load_trainer
 from muppet_zoo.zoo import Zoo
 
@@ -82,9 +82,9 @@ def finetune(plan: FinetunePlan, zoo: Zoo, out: Path, spec_dirs: Sequence[Path] 
 
     Raises:
         UsageError: `out` holds something else or is in use, or an encoder cannot be had.
-        ShardError: a target's split is not built.
+        ShardError: a target's split is not built, or has no labels.
     """
-    groups, data = _open_data(plan)
+    groups, data = _open_data(plan, zoo)
     study = Study(
         plan=plan,
         zoo=zoo,
@@ -116,13 +116,14 @@ def finetune(plan: FinetunePlan, zoo: Zoo, out: Path, spec_dirs: Sequence[Path] 
 # --- what there is to do ---------------------------------------------------------------------
 
 
-def _open_data(plan: FinetunePlan) -> tuple[dict[Group, int], dict[str, dict[str, str]]]:
+def _open_data(plan: FinetunePlan, zoo: Zoo) -> tuple[dict[Group, int], dict[str, dict[str, str]]]:
     """Groups with their numbers of train examples, and fingerprints of each target's splits.
 
     Without the groups that a target has not enough examples for, which are told.
     """
     groups, data = {}, {}
     for target in plan.targets:
+        check_labelled(zoo.task(target), plan.split)  # before hours of training
         train, scored = (open_task(plan.common.data, target, s) for s in ("train", plan.split))
         data[target] = {"train": train.fingerprint, plan.split: scored.fingerprint}
         left = train.num_examples - plan.held_out

@@ -30,7 +30,7 @@ from muppet_zoo.finetune.results import (
 )
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER
 from muppet_zoo.report.cells import ARMS_FILE
-from muppet_zoo.shards import open_task
+from muppet_zoo.shards import check_labelled, open_task
 from muppet_zoo.study.arms import StudyArm, arms_of
 from muppet_zoo.study.design import Design, Encoder, Setting
 from muppet_zoo.study.files import (
@@ -108,7 +108,7 @@ def run_study(
     Raises:
         UsageError: an encoder is not the setting's, or `out` holds something else or is in use.
         SpecError: the files make no runs.
-        ShardError: rows that a study needs could not be built.
+        ShardError: rows that a study needs could not be built, or have no labels.
     """
     zoo = load_zoo((*setting.specs, *options.spec_dirs))
     failed: list[FailedJob] = []
@@ -139,7 +139,7 @@ def _work(
     design: Design, setting: Setting, encoder: Encoder, options: StudyOptions, zoo: Zoo
 ) -> _Work:
     pool = [zoo.task(name) for name in zoo.mixture(setting.pool).tasks]
-    return _Work(
+    work = _Work(
         design=design,
         setting=setting,
         encoder=encoder,
@@ -148,6 +148,9 @@ def _work(
         arms=tuple(arms_of(design, pool, encoder)),
         targets=tuple(spec.name for spec in zoo.named(setting.targets)),
     )
+    for target in work.targets:
+        check_labelled(zoo.task(target), work.split)
+    return work
 
 
 # --- the stages --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -348,4 +349,19 @@ def test_a_target_that_is_not_built_stops_before_the_first_cell(
 ) -> None:
     with pytest.raises(ShardError, match="task rte, split train: not built"):
         carry_out(small(targets=["qs_topic", "rte"]), tmp_path / "out", zoo)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_without_labels_is_refused_before_anything_is_trained(
+    small: Callable[..., Path], tmp_path: Path, zoo: Zoo
+) -> None:
+    spec = zoo.task("qs_topic")
+    splits = {
+        **spec.source.splits,
+        "validation": replace(spec.source.splits["validation"], labels=False),
+    }
+    kept = replace(spec, source=replace(spec.source, splits=splits))
+    secret = replace(zoo, tasks={**zoo.tasks, "qs_topic": kept})
+    with pytest.raises(ShardError, match="qs_topic, split validation: its publisher keeps"):
+        carry_out(small(), tmp_path / "out", secret)
     assert not (tmp_path / "out").exists()

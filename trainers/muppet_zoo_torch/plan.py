@@ -16,7 +16,7 @@ from muppet_zoo.order import Order, quotas
 from muppet_zoo.overlap.record import ComparedSplit, compared_splits
 from muppet_zoo.run import Run
 from muppet_zoo.samples import HELD_OUT, sampled
-from muppet_zoo.shards import BuiltSplit, open_task, verify
+from muppet_zoo.shards import BuiltSplit, check_labelled, open_task, verify
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import TrainRequest
 from muppet_zoo_torch.checks import check_can_generate, check_precision
@@ -162,11 +162,7 @@ def open_splits(data: Path, specs: Sequence[TaskSpec], role: str) -> tuple[Built
                 f"task {spec.name}, split {role}: {split.folder} was built from another version of "
                 f"{spec.path.name}; run muppet-zoo build {spec.name} again"
             )
-        if not described.labels:
-            raise ShardError(
-                f"task {spec.name}, split {role}: its publisher keeps the labels, so it can "
-                f"neither be trained on nor scored; use a split with labels"
-            )
+        check_labelled(spec, role)
     for spec in specs:
         verify(data, spec.name, role)  # a damaged token id trains without a word
     check_one_tokenizer(splits)
