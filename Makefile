@@ -6,7 +6,7 @@ STAMP := .venv/installed.stamp
 REAL_STAMP := .venv/real.stamp
 PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: help install findings demo test test-long lint real zoo-table bench bench-build clean
+.PHONY: help install demo test test-long lint real zoo-table bench bench-build clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,9 +43,6 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 DATA ?= ../shared/data
 real: $(REAL_STAMP)  ## pre-finetune MiniLM on fifteen real tasks (DATA=folder of rows)
 	$(BIN)/python -m benchmarks.real.run --mirror $(DATA) --out runs/real
-
-findings: $(STAMP)  ## write the tables and figures of benchmarks/FINDINGS.md from the raw results
-	$(BIN)/python -m benchmarks.findings.render
 
 zoo-table: $(REAL_STAMP)  ## write rows, lengths and labels of real tasks into task_specs/README.md (DATA=…)
 	$(BIN)/python -m benchmarks.zoo_table --mirror $(DATA)

@@ -1,1 +1,1 @@
-"""The paper's findings on real rows: stand-ins, an encoder without labels, figures."""
+"""The paper's findings on real rows: stand-ins, an encoder without labels."""
