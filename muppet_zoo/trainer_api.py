@@ -48,12 +48,14 @@ class EvalRequest:
     """Score the model in `checkpoint` on `split` of the tasks built under `data`.
 
     predictions: a folder that receives TASK.jsonl for each task; see `finetune.results`.
+    precision: of the matrix products, as a run's.
     """
 
     checkpoint: Path
     data: Path
     tasks: tuple[TaskSpec, ...]
     split: str = "validation"
+    precision: str = "fp32"
     max_examples: int | None = None
     tokens_per_micro_batch: int = 8192
     predictions: Path | None = None

@@ -36,6 +36,13 @@ from muppet_zoo.cli.options import json_option, specs_option
     metavar="DIR",
     help="Write each task's answers to DIR/TASK.jsonl: row, prediction and target of each example.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the matrix products. fp16 needs a CUDA device.",
+)
 @click.option("--trainer", default="torch", show_default=True, help="Trainer that evaluates.")
 @specs_option
 @json_option
@@ -47,6 +54,7 @@ def command(  # one parameter per option of the command line
     split: str,
     max_examples: int | None,
     predictions: Path | None,
+    precision: str,
     trainer: str,
     spec_dirs: tuple[Path, ...],
     as_json: bool,
@@ -80,6 +88,7 @@ def command(  # one parameter per option of the command line
             tasks=tuple(zoo.task(name) for name in dict.fromkeys(names or model.tasks)),
             split=split,
             max_examples=max_examples,
+            precision=precision,
             predictions=predictions,
         )
     )

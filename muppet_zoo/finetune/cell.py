@@ -147,6 +147,7 @@ def score_cell(study: Study, cell: Cell, record: CellRecord) -> CellResult:
             split=study.plan.split,
             max_examples=run.evaluation.max_examples,
             tokens_per_micro_batch=run.batching.tokens_per_micro_batch,
+            precision=run.precision,
             predictions=answers,
         )
     )

@@ -81,9 +81,9 @@ def prefinetuning(
     if not arm.tasks:
         return Prefinetuning(id=study_id(start), run=None, folder=None)
     run = _changed(setting.prefinetune, encoder.prefinetune, arm.prefinetune)
-    tasks = sorted(arm.tasks)
-    name = study_id({"start": start, "run": run, "pool": pool.name, "tasks": tasks})
-    mixture = f"study_{study_id({'pool': pool.name, 'tasks': tasks})}"
+    part = _part(pool, sorted(arm.tasks))
+    name = study_id({"start": start, "run": run, "mixture": part})
+    mixture = f"study_{study_id(part)}"
     run |= {
         "run_version": 1,
         "trainer": run.get("trainer", "torch"),
@@ -95,9 +95,9 @@ def prefinetuning(
     run["evaluation"] = {"at_end": False} | run.get("evaluation", {})
     if findings := schema_findings(Document(path=setting.path, data=run), "run"):
         raise SpecError(findings)
-    _write(
-        out / "specs" / MIXTURE_FOLDER / f"{mixture}.yaml", _part(pool, mixture, tasks, arm.name)
-    )
+    description = f"{len(arm.tasks)} tasks of the mixture {pool.name}, first of the arm {arm.name}."
+    head = {"mixture_version": 1, "name": mixture, "description": description}
+    _write(out / "specs" / MIXTURE_FOLDER / f"{mixture}.yaml", head | part)
     file = out / "runs" / encoder.name / f"{name}.yaml"
     _write(file, run)
     return Prefinetuning(id=name, run=file, folder=out / "prefinetuned" / encoder.name / name)
@@ -174,8 +174,8 @@ def _changed(run: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, A
     return changed
 
 
-def _part(pool: Mixture, name: str, tasks: Sequence[str], arm: str) -> dict[str, Any]:
-    """The pool's file with some of its tasks."""
+def _part(pool: Mixture, tasks: Sequence[str]) -> dict[str, Any]:
+    """Some of the pool's tasks with the caps, weights and rates of its file."""
     raw = read_yaml(pool.path).data
     listed = {each if isinstance(each, str) else each["task"]: each for each in raw["tasks"]}
     if "mixtures" in raw or raw.get("rates", {}).get("scheme") == "explicit":
@@ -183,12 +183,7 @@ def _part(pool: Mixture, name: str, tasks: Sequence[str], arm: str) -> dict[str,
             f"the pool {pool.name} cannot be cut into parts: a study needs a mixture that lists "
             f"all its tasks itself, with rates that are not explicit"
         )
-    part: dict[str, Any] = {
-        "mixture_version": 1,
-        "name": name,
-        "description": f"{len(tasks)} tasks of the mixture {pool.name}, first of the arm {arm}.",
-        "tasks": [listed[task] for task in tasks],
-    }
+    part: dict[str, Any] = {"tasks": [listed[task] for task in tasks]}
     return part | ({"rates": raw["rates"]} if "rates" in raw else {})
 
 

@@ -185,6 +185,21 @@ def test_predictions_do_not_depend_on_the_batching(
             assert found == wanted, spec.name
 
 
+def test_precision_is_of_the_matrix_products(
+    zoo: Zoo, request_for: Callable[..., EvalRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, similarity = spy(monkeypatch), (zoo.task("qs_similarity"),)
+    for precision in ("fp32", "bf16"):
+        TorchTrainer().evaluate(request_for(similarity, precision=precision))
+    single, half = seen
+    assert half != single
+    # bfloat16 has eight bits of mantissa; some layers add up to a few of its units.
+    assert half == pytest.approx(single, rel=0.05, abs=0.05)
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="precision: fp16 needs a CUDA device"):
+            TorchTrainer().evaluate(request_for(similarity, precision="fp16"))
+
+
 def test_each_row_is_predicted_once(
     specs: tuple[TaskSpec, ...],
     request_for: Callable[..., EvalRequest],

@@ -182,7 +182,7 @@ def test_what_has_no_divergence_is_read_once(plan: Plan) -> None:
 def test_a_little_noise_survives_half_precision(plan: Plan) -> None:
     """1e-5 added in bfloat16 to numbers near 0.02 would be rounded away; it must not be."""
     model = make_model(plan).eval()
-    model.bf16 = True
+    model.precision = "bf16"
     seen: list[torch.Tensor] = []
     embedding = model.encoder.get_input_embeddings()  # type: ignore[operator]
     model.encoder.register_forward_pre_hook(

@@ -35,7 +35,7 @@ class DeepSpeedEngine:
         import deepspeed
 
         deepspeed.utils.logger.setLevel(logging.ERROR)
-        model.bf16 = run.precision == "bf16"
+        model.precision = run.precision
         skip_compiled_ops()
         self.rank = int(os.environ["RANK"])
         self.world_size = int(os.environ["WORLD_SIZE"])

@@ -27,8 +27,8 @@ def deepspeed_config(run: Run, world_size: int) -> dict[str, Any]:
         "train_batch_size": accumulation * world_size,
         # Always written: since 2026 DeepSpeed clips to 1.0 where the key is absent.
         "gradient_clipping": run.optimizer.gradient_clipping,
-        # bfloat16 is the model's own affair (`MultiTaskModel.bf16`): DeepSpeed's would round the
-        # parameters too, and at stage 0 give out the rounded ones.
+        # bfloat16 is the model's own affair (`MultiTaskModel.precision`): DeepSpeed's would round
+        # the parameters too, and at stage 0 give out the rounded ones.
         "bf16": {"enabled": False},
         "zero_optimization": {
             "stage": run.deepspeed.zero_stage,

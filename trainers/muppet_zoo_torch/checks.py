@@ -16,7 +16,6 @@ from torch import nn
 from muppet_zoo.errors import NotTrainableError, UsageError
 from muppet_zoo.file_tools import sha256_of
 from muppet_zoo.model_folder import HeadLayout
-from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.targets import VOCABULARY
 from muppet_zoo_torch.pretrained import (
@@ -48,20 +47,20 @@ def check_can_generate(name: str, layout: HeadLayout) -> None:
         )
 
 
-def check_precision(run: Run) -> None:
+def check_precision(precision: str, trainer: str = "torch") -> None:
     """Refuse half precision where it cannot be had.
 
     Raises:
         UsageError: fp16 without a CUDA device, or with the trainer deepspeed.
     """
-    if run.precision != "fp16":
+    if precision != "fp16":
         return
     if not torch.cuda.is_available():
         raise UsageError(
             "precision: fp16 needs a CUDA device, and there is none here; set precision: bf16, or "
             "fp32"
         )
-    if run.trainer == "deepspeed":
+    if trainer == "deepspeed":
         raise UsageError(
             "precision: fp16 runs with trainer: torch alone, since DeepSpeed's would round the "
             "parameters too; set precision: bf16, or --trainer torch"

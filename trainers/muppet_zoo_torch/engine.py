@@ -94,9 +94,8 @@ class TorchEngine:
     def __init__(self, model: MultiTaskModel, run: Run, device: torch.device) -> None:
         self.model = model.to(device)
         self.device = device
-        self.model.bf16 = run.precision == "bf16"
-        self.model.fp16 = run.precision == "fp16"
-        self._loss_scale = FP16_LOSS_SCALE if self.model.fp16 else 1.0
+        self.model.precision = run.precision
+        self._loss_scale = FP16_LOSS_SCALE if run.precision == "fp16" else 1.0
         self._clipping = run.optimizer.gradient_clipping
         self._optimizer = make_optimizer(model, run.optimizer)
 
@@ -109,7 +108,7 @@ class TorchEngine:
     def step(self, learning_rates: Sequence[float]) -> float:
         for group, rate in zip(self._optimizer.param_groups, learning_rates, strict=True):
             group["lr"] = rate
-        if self.model.fp16:
+        if self.model.precision == "fp16":
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
                     parameter.grad.div_(self._loss_scale)

@@ -55,8 +55,9 @@ class MultiTaskModel(nn.Module):
         self.label_smoothing = 0.0  # of generation alone
         self.r3f: R3F | None = None  # set by `regularise`
         self.beam_search = BeamSearch()
-        self.bf16 = False  # matrix products alone; parameters stay single precision
-        self.fp16 = False  # the same; the engine then scales the loss
+        # Of matrix products alone: parameters stay single precision. With fp16 the engine scales
+        # the loss.
+        self.precision = "fp32"
         self.tokenizer_files: dict[str, bytes] = {}  # what goes beside the encoder when saved
         backbone.freeze_unused(encoder, generates=layout.generates)
         hidden = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
@@ -105,8 +106,9 @@ class MultiTaskModel(nn.Module):
             return self._head_inputs(batch, self._logits(batch))
 
     def _autocast(self, batch: TensorBatch) -> torch.autocast:
-        dtype = torch.float16 if self.fp16 else torch.bfloat16
-        return torch.autocast(batch.input_ids.device.type, dtype, enabled=self.fp16 or self.bf16)
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        device = batch.input_ids.device.type
+        return torch.autocast(device, dtype, enabled=self.precision != "fp32")
 
     def _loss(self, name: str, x: HeadInput, batch: TensorBatch) -> Tensor:
         if batch.noise_keys is None or self.r3f is None:
@@ -139,7 +141,7 @@ class MultiTaskModel(nn.Module):
         if self.layout.generates:
             answers = _answer_states(states, batch)
             logits[VOCABULARY] = backbone.vocabulary_logits(self.encoder, answers)
-        return {level: x.float() if self.bf16 or self.fp16 else x for level, x in logits.items()}
+        return {level: x if self.precision == "fp32" else x.float() for level, x in logits.items()}
 
     def _pool(self, states: Tensor, batch: TensorBatch) -> Tensor:
         """(B, H): the first token's state, the mean over tokens, or the last token's.

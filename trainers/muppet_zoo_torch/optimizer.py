@@ -51,8 +51,10 @@ def make_optimizer(model: MultiTaskModel, settings: OptimizerSettings) -> torch.
     groups = parameter_groups(model, settings)
     if settings.name == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate)
+    # Fused, one pass over each parameter and its moments; the loop over single operations, which
+    # torch takes on a CPU, is several times as slow (benchmarks/results/speed.md).
     return torch.optim.AdamW(
-        groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps
+        groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True
     )
 
 

@@ -63,7 +63,7 @@ def make_plan(request: TrainRequest) -> Plan:
         NotTrainableError: a task's answers are generated and the encoder has no decoder.
     """
     run = request.run
-    check_precision(run)
+    check_precision(run.precision, run.trainer)
     check_trackers(run)
     layout = lay_out(request.tasks)
     check_can_generate(run.model.encoder, layout)
