@@ -10,6 +10,7 @@ sequences of an example (options), D the longest text that a decoder reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from muppet_zoo.heads import HEADS
 from muppet_zoo.targets import IGNORED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from muppet_zoo.task_data import TaskData
 
@@ -71,27 +72,21 @@ class MicroBatch:
 
 def collate(plan: MicroBatchPlan, datas: Sequence[TaskData], pad_id: int) -> MicroBatch:
     """Reads the rows of a plan and lays them out; sequences are in the order of the plan."""
-    taken = [
-        (datas[task].head_type, where, datas[task].take(plan.rows[where]))
-        for task, where in by_task(plan.tasks)
-    ]
+    parts = list(by_task(plan.tasks))
+    taken = [datas[task].take(plan.rows[where]) for task, where in parts]
+    # One scatter for all tasks: a micro-batch may hold a hundred of them, with a row of each.
+    order = np.concatenate([where for _, where in parts])
     counts = np.empty(len(plan.rows), dtype=np.int64)
-    for _, where, columns in taken:
-        counts[where] = columns.num_sequences
+    counts[order] = np.concatenate([columns.num_sequences for columns in taken])
     first = np.cumsum(counts) - counts
-    num_sequences = int(counts.sum())
-    sequences: list[NDArray[Any]] = [np.empty(0)] * num_sequences
-    second_start = np.empty(num_sequences, dtype=np.int64)
-    targets: list[Any] = [None] * len(plan.rows)
+    into = _ranges(first[order], counts[order])
+    second_start = np.empty(len(into), dtype=np.int64)
+    second_start[into] = np.concatenate([columns.second_start for columns in taken])
+    sequences = _at(into, chain.from_iterable(columns.sequences for columns in taken))
+    targets = _at(order, chain.from_iterable(columns.target for columns in taken))
     places: dict[str, list[I64]] = {}
-    for head, where, columns in taken:
-        places.setdefault(head, []).append(where)
-        into = _ranges(first[where], counts[where])
-        second_start[into] = columns.second_start
-        for index, sequence in zip(into.tolist(), columns.sequences, strict=True):
-            sequences[index] = sequence
-        for index, target in zip(where.tolist(), columns.target, strict=True):
-            targets[index] = target
+    for task, where in parts:
+        places.setdefault(datas[task].head_type, []).append(where)
     lengths = np.array([len(sequence) for sequence in sequences])
     attention_mask = np.arange(lengths.max()) < lengths[:, None]
     input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
@@ -114,6 +109,12 @@ def collate(plan: MicroBatchPlan, datas: Sequence[TaskData], pad_id: int) -> Mic
         num_tokens=int(lengths.sum()),
         num_examples=len(plan.rows),
     )
+
+
+def _at(places: I64, values: Iterable[Any]) -> list[Any]:
+    """The values, each at its place; places are a permutation."""
+    by_place = dict(zip(places.tolist(), values, strict=True))
+    return [by_place[place] for place in range(len(by_place))]
 
 
 def _ranges(first: I64, counts: I64) -> I64:

@@ -12,6 +12,7 @@ since a damaged number would otherwise surface as a strange loss hours later.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import types
@@ -230,16 +231,24 @@ def decode(hint: Any, value: Any, where: str = "") -> Any:
 
 def _decode_record(hint: Any, value: Any, where: str) -> Any:
     data = _expect(dict, value, where)
-    hints = typing.get_type_hints(hint)
-    fields = dataclasses.fields(hint)
-    names = {field.name for field in fields}
-    # What may be None may also be missing: files stay readable when such a field is added.
-    optional = {field.name for field in fields if field.default is None}
+    hints, optional = _fields_of(hint)
+    names = hints.keys()
     if data.keys() | optional != names:
         odd = ", ".join(sorted((data.keys() | optional) ^ names))
         raise ValueError(f"{where or 'the file'}: missing or unknown: {odd}")
     prefix = f"{where}." if where else ""
     return hint(**{name: decode(hints[name], data[name], prefix + name) for name in data})
+
+
+@functools.cache
+def _fields_of(record: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """The type of each field, and which fields may be missing.
+
+    What may be None may also be missing: files stay readable when such a field is added.
+    """
+    hints, fields = typing.get_type_hints(record), dataclasses.fields(record)
+    optional = frozenset(field.name for field in fields if field.default is None)
+    return {field.name: hints[field.name] for field in fields}, optional
 
 
 def _decode_key(hint: Any, key: str, where: str) -> Any:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -243,19 +245,18 @@ class Records:
         return values
 
     def _places(self, rows: NDArray[np.int64]) -> Iterator[tuple[_Part, int]]:
-        rows = np.asarray(rows, dtype=np.int64)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < self.num_records):
-            raise IndexError(f"rows are numbered from 0 to {self.num_records - 1}")
-        which = np.searchsorted(self._starts, rows, side="right") - 1
-        inside = rows - self._starts[which]
-        for part, at in zip(which.tolist(), inside.tolist(), strict=True):
-            yield self._parts[part], at
+        # By row: a micro-batch that mixes many tasks asks each for a row or two.
+        starts, num_records = self._starts, self._starts[-1]
+        for row in rows.tolist():
+            if not 0 <= row < num_records:
+                raise IndexError(f"rows are numbered from 0 to {num_records - 1}")
+            which = bisect_right(starts, row) - 1
+            yield self._parts[which], row - starts[which]
 
     @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        """(parts,) the first row of each record batch."""
-        sizes = [part.batch.num_rows for part in self._parts]
-        return np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    def _starts(self) -> list[int]:
+        """The first row of each record batch, and the number of records."""
+        return list(accumulate((part.batch.num_rows for part in self._parts), initial=0))
 
 
 @dataclass(kw_only=True)
@@ -373,8 +374,12 @@ def _offsets(column: Any) -> NDArray[np.int32]:
 
 
 def _view(column: Any) -> NDArray[Any]:
-    view: NDArray[Any] = column.to_numpy(zero_copy_only=True)
-    return view
+    """The numbers of an Arrow array without nulls; nothing is copied.
+
+    Not by `to_numpy`: its first call imports pandas where that is installed, a quarter second.
+    """
+    dtype = column.type.to_pandas_dtype()
+    return np.frombuffer(column.buffers()[1], dtype)[column.offset : column.offset + len(column)]
 
 
 def _batches(path: Path, shard: ShardInfo) -> Iterator[pa.RecordBatch]:
