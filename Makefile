@@ -6,7 +6,7 @@ STAMP := .venv/installed.stamp
 REAL_STAMP := .venv/real.stamp
 PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: help install demo test test-long lint real zoo-table bench bench-build clean
+.PHONY: help install demo test test-long lint real zoo-table bench bench-build bench-peers clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,12 @@ bench: $(STAMP)  ## measure start-up, order, padding, and whether gradients depe
 bench-build: $(REAL_STAMP)  ## measure build and padding on real tasks (DATA=folder of rows)
 	$(BIN)/python -m benchmarks.speed.build --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.padding --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.table
+
+bench-peers: $(REAL_STAMP)  ## measure against peers, each in an environment of its own under runs/peers
+	$(BIN)/python -m benchmarks.speed.peers
+	$(BIN)/python -m benchmarks.speed.feed
+	test ! -d $(DATA) || $(BIN)/python -m benchmarks.speed.build_peers --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.table
 
 clean:  ## remove .venv, caches and runs

@@ -1,0 +1,80 @@
+"""Rows of random words for any number of tasks, built, for timings that ask for more than is real.
+
+Lengths are lognormal, as in collections of language tasks; see `benchmarks.invented`. All tasks of
+a mixture have equally many rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+from tokenizers import Tokenizer
+
+from benchmarks.invented import invented
+from benchmarks.speed.inputs import MAX_TOKENS, WORK, encoder_folder
+from muppet_zoo.build import BuildOptions, build
+from muppet_zoo.encode import open_tokenizer
+from muppet_zoo.shards import open_task
+from muppet_zoo.spec import TaskSpec
+from muppet_zoo.zoo import load_zoo
+
+SPECIAL_TOKENS = 2  # of one text, which leaves the others for words
+
+
+def generated_tasks(num_tasks: int) -> list[TaskSpec]:
+    """Classification tasks with a train split each."""
+    spec = load_zoo().task("cola")
+    source = replace(spec.source, splits={"train": spec.source.splits["train"]})
+    return [replace(spec, name=f"generated_{i:04}", source=source) for i in range(num_tasks)]
+
+
+def write_rows(mirror: Path, tasks: Sequence[TaskSpec], num_rows: int) -> None:
+    """About `num_rows` rows in all, equally many of each task, in a mirror folder."""
+    words = np.array(_words())
+    random = np.random.default_rng(1)
+    each = max(1, num_rows // len(tasks))
+    for number, spec in enumerate(tasks):
+        lengths = np.roll(invented(each, MAX_TOKENS, 2).lengths, number) - SPECIAL_TOKENS
+        drawn = iter(np.split(random.choice(words, lengths.sum()), np.cumsum(lengths)))
+        (mirror / spec.name).mkdir(parents=True, exist_ok=True)
+        with (mirror / spec.name / "train.jsonl").open("w", encoding="utf-8") as file:
+            for row, _ in enumerate(lengths):
+                line = {"sentence": " ".join(next(drawn)), "label": row % 2, "idx": row}
+                file.write(json.dumps(line) + "\n")
+
+
+def generated_shards(num_rows: int, num_tasks: int) -> tuple[Path, list[str]]:
+    """The build folder of such tasks, made once, and the tasks' names."""
+    folder = WORK / f"generated-{num_rows}-{num_tasks}"
+    tasks, mirror = generated_tasks(num_tasks), folder / "rows"
+    if not mirror.is_dir():
+        write_rows(mirror, tasks, num_rows)
+    report = build(
+        tasks,
+        tokenizer=open_tokenizer(str(encoder_folder())),
+        out=folder / "built",
+        options=BuildOptions(mirror=mirror, max_tokens=MAX_TOKENS),
+    )
+    if report.errors:
+        raise click.ClickException(str(report.errors[0]))
+    return folder / "built", [spec.name for spec in tasks]
+
+
+def shard_list(built: Path, names: Sequence[str]) -> Path:
+    """A file that names the shards of each task, for contenders that know no manifests."""
+    splits = [open_task(built, name, "train") for name in names]
+    shards = [[str(split.folder / s.file) for s in split.manifest.shards] for split in splits]
+    path = built.parent / "shards.json"
+    path.write_text(json.dumps(shards), "utf-8")
+    return path
+
+
+def _words() -> list[str]:
+    """Words that the tokenizer keeps whole, so that a text has as many tokens as words."""
+    tokenizer = Tokenizer.from_file(str(encoder_folder() / "tokenizer.json"))
+    return sorted(word for word in tokenizer.get_vocab() if word.isalpha() and word.isascii())

@@ -1,0 +1,97 @@
+"""Peers in environments of their own: made from requirement files, asked by running scripts.
+
+python -m benchmarks.speed.peers
+
+One folder each under runs/peers, made by `venv` and pip from `requirements/NAME.txt`; what is there
+already, from the same requirements, is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.common import ROOT
+from muppet_zoo.console import note
+
+REQUIREMENTS = ROOT / "benchmarks" / "speed" / "requirements"
+PEERS = ROOT / "runs" / "peers"
+NAMES = tuple(sorted(path.stem for path in REQUIREMENTS.glob("*.txt")))
+
+
+@click.command()
+def main() -> None:
+    """Make every environment."""
+    for name in NAMES:
+        make_environment(name)
+
+
+def make_environment(name: str) -> None:
+    """Make the environment of one peer, unless it is that of the requirements already."""
+    folder, wanted = PEERS / name, (REQUIREMENTS / f"{name}.txt").read_text("utf-8")
+    stamp = folder / "installed.txt"
+    if stamp.is_file() and stamp.read_text("utf-8") == wanted:
+        return
+    note(f"making {folder.relative_to(ROOT)}")
+    venv.create(folder, with_pip=True)
+    install = [str(python_of(name)), "-m", "pip", "install", "-qq", "-r"]
+    subprocess.run([*install, str(REQUIREMENTS / f"{name}.txt")], check=True)
+    stamp.write_text(wanted, "utf-8")
+
+
+def python_of(name: str) -> Path:
+    """The interpreter of a peer."""
+    return PEERS / name / "bin" / "python"
+
+
+def versions_of(name: str) -> dict[str, str]:
+    """The versions that a peer's requirements pin.
+
+    Raises:
+        click.ClickException: the environment is not there.
+    """
+    if not (PEERS / name / "installed.txt").is_file():
+        raise click.ClickException(f"the peer {name} is not installed; run make bench-peers")
+    lines = (REQUIREMENTS / f"{name}.txt").read_text("utf-8").split()
+    return dict(line.split("==") for line in lines)
+
+
+def run_contender(python: Path | str, script: str, *arguments: object) -> dict[str, Any]:
+    """The line of JSON that a contender's script prints last; offline."""
+    command = [str(python), "-m", f"benchmarks.speed.contenders.{script}", *map(str, arguments)]
+    return json.loads(_run(command).splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def prepare(python: Path, script: str, *arguments: object) -> None:
+    """A contender's `prepare`, which prints nothing that matters."""
+    module = f"benchmarks.speed.contenders.{script}"
+    _run([str(python), "-m", module, "prepare", *map(str, arguments)])
+
+
+def _run(command: Sequence[str]) -> str:
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **offline},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise click.ClickException(f"{' '.join(command)}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+OURS = sys.executable
+
+if __name__ == "__main__":
+    main()
