@@ -64,6 +64,7 @@ bench-build: $(REAL_STAMP)  ## measure build and padding on real tasks (DATA=fol
 bench-peers: $(REAL_STAMP)  ## measure against peers, each in an environment of its own under runs/peers
 	$(BIN)/python -m benchmarks.speed.peers
 	$(BIN)/python -m benchmarks.speed.feed
+	$(BIN)/python -m benchmarks.speed.startup_peers
 	test ! -d $(DATA) || $(BIN)/python -m benchmarks.speed.build_peers --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.table
 
