@@ -73,7 +73,7 @@ def say(open_feed: Callable[[], Iterable[Batch]], num_tokens: int) -> None:
             {
                 "first_s": first_seconds,
                 "tokens_per_s": seen / seconds,
-                "peak_mb": _peak_mb(),
+                "peak_mb": peak_mb(),
                 "rows_per_batch": rows / batches,
                 "tokens_per_batch": seen / batches,
                 "tasks": len(tasks),
@@ -83,8 +83,11 @@ def say(open_feed: Callable[[], Iterable[Batch]], num_tokens: int) -> None:
     )
 
 
-def _peak_mb() -> float:
-    """Peak resident memory of this process and its children, from /proc (Linux)."""
+def peak_mb() -> float:
+    """Peak resident memory of this process and its children, from /proc (Linux).
+
+    Not `ru_maxrss`, which begins with the peak of the process that started this one.
+    """
     children = Path("/proc/self/task").glob("*/children")
     ids = ["self", *(pid for file in children for pid in file.read_text("utf-8").split())]
     return sum(_high_water_kb(pid) for pid in ids) / 1e3
