@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,17 @@ def encoder_folder() -> Path:
     return find_encoder(WORK / "encoder")
 
 
-def check_mirror(mirror: Path) -> None:
-    """Stop when the rows are not there.
+def check_mirror(mirror: Path, tasks: Sequence[str] = TASKS) -> None:
+    """Stop when the rows of tasks are not there.
 
     Raises:
         click.ClickException: naming the tasks without a folder.
     """
-    missing = [task for task in TASKS if not (mirror / task).is_dir()]
+    missing = [task for task in tasks if not (mirror / task).is_dir()]
     if missing:
         raise click.ClickException(
             f"--mirror {mirror}: no folder for {', '.join(missing)}; this needs the real rows of "
-            f"{', '.join(TASKS)}"
+            f"{', '.join(tasks)}"
         )
 
 

@@ -1,0 +1,109 @@
+"""Tokens per second of a training step: ours, the limit, and what people would write instead.
+
+    python -m benchmarks.speed.training.step --mirror DIR [--rounds N] [--steps N]
+
+MiniLM, ten real classification tasks, fp32, dropout on, AdamW with clipping, about as many tokens
+in every step. Tokens are those of texts, padding is not counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+from muppet_zoo_torch import loop
+
+from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, write_row
+from benchmarks.speed.training.bare_loops import limit, naive_mixed
+from benchmarks.speed.training.hf_trainer import hf_trainer
+from benchmarks.speed.training.inputs import Inputs, engine_of, make_inputs, run_settings
+
+COMMAND = "python -m benchmarks.speed.training.step --mirror DIR"
+RIVALS = {
+    "limit": (
+        "a bare loop on one task of equal lengths, all made beforehand",
+        Goal(at_least=0.95, unit="x"),
+    ),
+    "Trainer, grouped by length": (
+        "transformers.Trainer, one head a task, one task and like lengths in a batch",
+        Goal(at_least=1.15, unit="x"),
+    ),
+    "Trainer": (
+        "transformers.Trainer, one head a task, one task in a batch",
+        Goal(unit="x"),
+    ),
+    "naive mixed": (
+        "a plain loop over random rows of all tasks, padded to the longest",
+        Goal(at_least=3.0, unit="x"),
+    ),
+}
+
+
+@click.command()
+@click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--steps", default=8, show_default=True, help="Optimizer steps in a round.")
+def main(mirror: Path, rounds: int, steps: int) -> None:
+    """Measure, and store a row for each rival."""
+    inputs = make_inputs(mirror)
+    with TemporaryDirectory() as folder:
+        out = Path(folder)
+        grouped = hf_trainer(inputs, out / "grouped", grouped=True)
+        random = hf_trainer(inputs, out / "random", grouped=False)
+        rates = interleave(
+            {
+                "muppet-zoo": _timed(ours(inputs, out), steps),
+                "limit": _timed(limit(inputs), steps),
+                "Trainer, grouped by length": lambda: grouped(steps),
+                "Trainer": lambda: random(steps),
+                "naive mixed": _timed(naive_mixed(inputs), steps),
+            },
+            rounds=rounds,
+        )
+    for name, (against, goal) in RIVALS.items():
+        write_row(
+            Row(
+                name=f"step_{name.lower().replace(', ', '_').replace(' ', '_')}",
+                topic="step",
+                what="training step, ten real tasks mixed in a micro-batch",
+                against=against,
+                goal=goal,
+                figure=ratio(rates, over="muppet-zoo", under=name),
+                command=COMMAND,
+                measured=medians(
+                    {key: rates[key] for key in ("muppet-zoo", name)}, "tokens/s without padding"
+                ),
+            )
+        )
+
+
+def ours(inputs: Inputs, out: Path) -> Callable[[int], int]:
+    """Whole steps of the training loop: batching, reading shards, collating, logging sums."""
+    engine, plan = engine_of(run_settings(inputs), out)
+    numbered = zip(count(), plan.batcher.steps(), strict=False)
+
+    def steps(number: int) -> int:
+        tally = loop._new_tally(engine, plan)
+        for _ in range(number):
+            at, step = next(numbered)
+            loop._train_step(engine, plan, at, step, tally)
+        return int(tally.cells[0])
+
+    return steps
+
+
+def _timed(steps: Callable[[int], int], number: int) -> Callable[[], float]:
+    def rate() -> float:
+        start = time.perf_counter()
+        num_tokens = steps(number)
+        return num_tokens / (time.perf_counter() - start)
+
+    return rate
+
+
+if __name__ == "__main__":
+    main()
