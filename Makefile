@@ -66,6 +66,7 @@ bench-peers: $(REAL_STAMP)  ## measure against peers, each in an environment of 
 	$(BIN)/python -m benchmarks.speed.peers
 	$(BIN)/python -m benchmarks.speed.feed
 	$(BIN)/python -m benchmarks.speed.startup_peers
+	$(BIN)/python -m benchmarks.speed.order_peers
 	test ! -d $(DATA) || $(BIN)/python -m benchmarks.speed.build_peers --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.table
 
