@@ -59,6 +59,7 @@ bench: $(STAMP)  ## measure start-up, order, padding, and whether gradients depe
 bench-build: $(REAL_STAMP)  ## measure build and padding on real tasks (DATA=folder of rows)
 	$(BIN)/python -m benchmarks.speed.build --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.build_memory
+	$(BIN)/python -m benchmarks.speed.growth
 	$(BIN)/python -m benchmarks.speed.padding --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.table
 
