@@ -123,11 +123,36 @@ def test_what_arms_have_in_common_has_one_id(zoo: Zoo, quick: Setting, tmp_path:
             tmp_path, quick, encoder, arms_of(read_design(name), pool_of(zoo, quick), encoder), zoo
         ):
             found.setdefault(arm.name, set()).add(start.id)
-    alike = {"all", "mixed", "log_outcomes", "plain"}
+    alike = {"all", "log_outcomes", "plain"}
     assert len(set.union(*(found[name] for name in alike))) == 1
-    others = ("unscaled", "heterogeneous", "r3f", "r4f", "no_noise", "tasks_02_order0", "original")
+    others = (
+        "unscaled",
+        "mixed",
+        "heterogeneous",
+        "r3f",
+        "r4f",
+        "no_noise",
+        "tasks_02_order0",
+        "original",
+    )
     ids = [next(iter(found[name])) for name in ("all", *others)]
     assert len(set(ids)) == len(ids)
+
+
+def test_a_step_that_is_cut_keeps_its_size(zoo: Zoo, quick: Setting, tmp_path: Path) -> None:
+    design = read_design("batching")
+    arms = arms_of(design, pool_of(zoo, quick), quick.encoders[0])
+    batching = quick.prefinetune["batching"]
+    whole = batching["tokens_per_micro_batch"] * batching["micro_batches_per_step"]
+    for arm, start in made(tmp_path, quick, quick.encoders[0], arms, zoo):
+        assert (start.run is None) == (arm.name == "original")
+        if start.run is not None:
+            cut = read_run(start.run).batching
+            assert cut.micro_batches_per_step == design.micro_batches_per_step == 8
+            assert cut.tokens_per_micro_batch * 8 == whole
+    too_fine = [StudyArm(**{**vars(arms[1]), "micro_batches_per_step": whole})]
+    with pytest.raises(SpecError, match=r"tokens_per_micro_batch.*8"):
+        made(tmp_path, quick, quick.encoders[0], too_fine, zoo)
 
 
 def test_a_larger_budget_multiplies_the_steps(zoo: Zoo, quick: Setting, tmp_path: Path) -> None:

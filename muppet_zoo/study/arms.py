@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from muppet_zoo.errors import UnknownNameError, UsageError
@@ -23,6 +23,7 @@ class StudyArm:
     prefinetune: Mapping[str, Any]
     finetune: Mapping[str, Any]
     finetune_budget: int = 1
+    micro_batches_per_step: int | None = None
 
 
 def arms_of(design: Design, pool: Sequence[TaskSpec], encoder: Encoder) -> list[StudyArm]:
@@ -38,7 +39,7 @@ def arms_of(design: Design, pool: Sequence[TaskSpec], encoder: Encoder) -> list[
         arms += _without_families(pool)
     if design.baseline not in [arm.name for arm in arms]:
         raise UnknownNameError("arm", design.baseline, [arm.name for arm in arms])
-    return arms
+    return [replace(arm, micro_batches_per_step=design.micro_batches_per_step) for arm in arms]
 
 
 def _named(arm: ArmDesign, pool: Sequence[str]) -> StudyArm:

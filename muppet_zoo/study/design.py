@@ -37,7 +37,10 @@ class ArmDesign:
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """A study. sizes, orders: of nested random subsets of the pool, see the schema."""
+    """A study. sizes, orders: of nested random subsets of the pool, see the schema.
+
+    micro_batches_per_step: into how many a step is cut; None where that is the setting's to say.
+    """
 
     name: str
     question: str
@@ -48,6 +51,7 @@ class Design:
     sizes: tuple[int, ...]
     orders: int
     leave_out_families: bool
+    micro_batches_per_step: int | None
     path: Path
 
 
@@ -115,6 +119,7 @@ def read_design(name: str) -> Design:
         sizes=tuple(subsets["sizes"]),
         orders=subsets["orders"],
         leave_out_families=data["leave_out_families"],
+        micro_batches_per_step=data.get("micro_batches_per_step"),
         path=path,
     )
 

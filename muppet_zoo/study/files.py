@@ -24,9 +24,10 @@ from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.finetune.checks import plan_findings, with_setting
 from muppet_zoo.finetune.results import Shots
 from muppet_zoo.mixture import Mixture
+from muppet_zoo.run import with_defaults
 from muppet_zoo.study.arms import StudyArm
 from muppet_zoo.study.design import Encoder, Setting
-from muppet_zoo.validation import schema_findings
+from muppet_zoo.validation import load_schema, schema_findings
 from muppet_zoo.yaml_reader import Document, read_yaml
 from muppet_zoo.zoo import MIXTURE_FOLDER, Zoo
 
@@ -81,6 +82,8 @@ def prefinetuning(
     if not arm.tasks:
         return Prefinetuning(id=study_id(start), run=None, folder=None)
     run = _changed(setting.prefinetune, encoder.prefinetune, arm.prefinetune)
+    if arm.micro_batches_per_step is not None:
+        run["batching"] = _cut(run.get("batching", {}), arm.micro_batches_per_step)
     part = _part(pool, sorted(arm.tasks))
     name = study_id({"start": start, "run": run, "mixture": part})
     mixture = f"study_{study_id(part)}"
@@ -172,6 +175,16 @@ def _changed(run: Mapping[str, Any], *changes: Mapping[str, Any]) -> dict[str, A
         for key, value in change.items():
             changed = with_setting(changed, key, value)
     return changed
+
+
+def _cut(batching: Mapping[str, Any], num_micro_batches: int) -> dict[str, Any]:
+    """So many micro-batches a step, which are as large in all as those of `batching`."""
+    whole = with_defaults(batching, load_schema("run")["properties"]["batching"])
+    cut = dict(batching) | {"micro_batches_per_step": num_micro_batches}
+    for size in ("tokens_per_micro_batch", "examples_per_micro_batch"):
+        if size in whole:
+            cut[size] = whole[size] * whole["micro_batches_per_step"] // num_micro_batches
+    return cut
 
 
 def _part(pool: Mixture, tasks: Sequence[str]) -> dict[str, Any]:
