@@ -177,6 +177,12 @@ def test_only_figures_with_something_to_show_are_drawn(report: Report, tmp_path:
     assert [drawing.name for drawing in draw(few(tmp_path, [line()]))] == ["targets_validation"]
 
 
+def test_a_panel_without_a_target_is_empty(tmp_path: Path) -> None:
+    cells = [line(target=f"t{i}", shots=shots) for i in range(7) for shots in (16, "all")]
+    [curves] = [d for d in draw(few(tmp_path, cells)) if d.name.startswith("sample_efficiency")]
+    assert [axes.axison for axes in curves.figure.axes] == [True] * 7 + [False] * 2
+
+
 def test_one_seed_many_arms_and_foreign_names_can_be_drawn(tmp_path: Path) -> None:
     cells = [
         line(arm=f"任务 $x$ {i}", target=target, shots=shots)

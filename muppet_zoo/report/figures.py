@@ -142,7 +142,7 @@ def _sample_efficiency(report: Report, split: str, rows: Sequence[ScoreRow]) -> 
     columns = min(_PANELS_PER_ROW, len(targets))
     lines = math.ceil(len(targets) / columns)
     figure = _figure(_PANEL_INCHES[0] * columns, _PANEL_INCHES[1] * lines + 0.5)
-    panels = figure.subplots(lines, columns, squeeze=False).flat
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, target in zip(panels, targets, strict=False):
         mine = [row for row in rows if row.target == target]
         ticks = sorted({row.shots for row in mine}, key=shots_order)
@@ -163,7 +163,7 @@ def _sample_efficiency(report: Report, split: str, rows: Sequence[ScoreRow]) -> 
         axes.set_xticks(range(len(ticks)), [str(tick) for tick in ticks])
         axes.set_title(f"{target} ({mine[0].metric})", parse_math=False)
         axes.set_xlabel("labelled examples")
-    for axes in list(panels)[len(targets) :]:
+    for axes in panels[len(targets) :]:
         axes.set_axis_off()
     _legend(figure, figure.axes[0])
     return Drawing(
