@@ -79,7 +79,7 @@ def test_a_shipped_study_makes_runs_and_plans_that_can_be_read(
             run = read_run(start.run)
             assert set(own.mixture(run.mixture or "").tasks) == set(arm.tasks)
             assert own.mixture(run.mixture or "").rates == zoo.mixture(quick.pool).rates
-            start.folder.mkdir(parents=True)  # type: ignore[union-attr]
+            start.folder.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
     for plan in target_plans(tmp_path, quick, encoder, starts, ["qs_reviews"], [8, "all"], zoo):
         assert {arm.name for arm in read_plan(plan.plan, zoo).arms} == set(plan.arms)
         assert plan.num_cells == len(plan.arms) * 2 * len(quick.seeds)
