@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import xxhash
+
 from muppet_zoo.errors import UsageError
 
 _BLOCK_BYTES = 1 << 20
@@ -72,6 +74,18 @@ def flush_folder(folder: Path) -> None:
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of the file's bytes, read in blocks."""
     digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def checksum_of(path: Path) -> str:
+    """Hex XXH3 of the file's bytes, 128 bits: it finds damage, and is no guard against forgery.
+
+    About ten times as fast as SHA-256, which training would wait for at each checkpoint.
+    """
+    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)

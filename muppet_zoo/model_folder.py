@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from muppet_zoo.errors import CheckpointError, UnknownNameError
-from muppet_zoo.file_tools import sha256_of, write_atomically
+from muppet_zoo.file_tools import checksum_of, write_atomically
 from muppet_zoo.heads import HEADS
 from muppet_zoo.manifests import decode
 from muppet_zoo.overlap.record import ComparedSplit
@@ -222,7 +222,7 @@ def find_model(path: Path) -> ModelFolder:
     checkpoints = sorted((path / CHECKPOINTS_FOLDER).glob(f"step-*/{MODEL_FOLDER}"))
     for folder in (path, path / MODEL_FOLDER, *reversed(checkpoints)):
         if (folder / LAYOUT_FILE).is_file():
-            _check_digests(folder)
+            _check_checksums(folder)
             return _read(folder)
     raise CheckpointError(
         f"no trained model in {path}: neither {LAYOUT_FILE} nor {MODEL_FOLDER}/{LAYOUT_FILE} is "
@@ -230,15 +230,15 @@ def find_model(path: Path) -> ModelFolder:
     )
 
 
-def _check_digests(folder: Path) -> None:
-    """Refuse a model in a checkpoint whose record of digests says that a file of it changed."""
+def _check_checksums(folder: Path) -> None:
+    """Refuse a model in a checkpoint whose record of checksums says that a file of it changed."""
     try:
         files = dict(json.loads((folder.parent / CHECKPOINT_FILE).read_text("utf-8"))["files"])
     except (OSError, ValueError, TypeError, LookupError):
         return  # no checkpoint's; one that is not whole is told when it is resumed
-    for name, digest in files.items():
+    for name, checksum in files.items():
         path = folder.parent / name
-        if path.is_relative_to(folder) and not (path.is_file() and sha256_of(path) == digest):
+        if path.is_relative_to(folder) and not (path.is_file() and checksum_of(path) == checksum):
             raise CheckpointError(
                 f"{path} is damaged or missing: it is not the file that was saved; give an earlier "
                 f"checkpoint of {folder.parent.parent}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,10 @@ ALL_HEADS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Equal sums whatever the machine, and room for the tests of other processes."""
-    before = torch.get_num_threads()
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Equal sums whatever the machine, in what is made once too; and room for other processes."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +153,5 @@ def trained(
     out = tmp_path_factory.mktemp("trained") / "out"
     run = make_run(checkpointing={"every_steps": 2}, evaluation={"max_examples": None})
     tasks, rates = tasks_of(run, load_zoo([mixed_specs]))
-    torch.set_num_threads(1)
     TorchTrainer().train(TrainRequest(run=run, tasks=tasks, rates=rates, out=out))
     return out

@@ -16,7 +16,7 @@ from muppet_zoo_torch.checkpoints import best_checkpoint, checkpoint_folder, dro
 from muppet_zoo_torch.trainer import TorchTrainer
 
 from muppet_zoo.errors import CheckpointError, TrainingError, UsageError
-from muppet_zoo.file_tools import sha256_of
+from muppet_zoo.file_tools import checksum_of
 from muppet_zoo.results import TaskReport
 from muppet_zoo.run import CheckpointSettings, Run
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
@@ -61,7 +61,7 @@ def newest(asked: TrainRequest) -> Path:
 
 def digests(folder: Path) -> dict[str, str]:
     return {
-        path.relative_to(folder).as_posix(): sha256_of(path)
+        path.relative_to(folder).as_posix(): checksum_of(path)
         for path in folder.rglob("*")
         if path.is_file()
     }

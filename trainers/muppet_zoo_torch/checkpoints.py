@@ -3,7 +3,7 @@
     OUT/checkpoints/step-00000500/
     ├── state/             what was learned, see `training_state`
     ├── model/             the model as `eval` and `from_pretrained` read it
-    └── checkpoint.json    position, what must be equal to go on, the files' digests; written last
+    └── checkpoint.json    position, what must be equal to go on, the files' checksums; written last
 
 A folder without checkpoint.json, or with a file that its digest does not fit, is passed over with a
 message. No random states: they are a function of (seed, step, micro-batch).
@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from muppet_zoo.batches import Position
 from muppet_zoo.console import note
 from muppet_zoo.errors import CheckpointError, TrainingError
-from muppet_zoo.file_tools import flush_folder, sha256_of, write_atomically
+from muppet_zoo.file_tools import checksum_of, flush_folder, write_atomically
 from muppet_zoo.manifests import decode
 from muppet_zoo.metrics import METRICS
 from muppet_zoo.model_folder import CHECKPOINT_FILE, CHECKPOINTS_FOLDER, MODEL_FOLDER
@@ -46,7 +46,7 @@ class CheckpointRecord:
     num_updates: the steps that were not skipped for a loss that was not finite.
     trainer, world_size, zero_stage: who wrote it; another may read it.
     data: digest of the train splits in their order; a position means nothing in other data.
-    files: SHA-256 of every other file of the folder, by path.
+    files: checksum of every other file of the folder, by path.
     """
 
     step: int
@@ -92,21 +92,21 @@ def _write(engine: Engine, plan: Plan, record: CheckpointRecord, folder: Path) -
     write_state(engine, folder / STATE_FOLDER)
     write_model(engine, plan, folder / MODEL_FOLDER, record.step)
     if engine.rank == 0:
-        record = replace(record, files=_flushed_digests(folder))
+        record = replace(record, files=_flushed_checksums(folder))
         write_atomically(folder / CHECKPOINT_FILE, json.dumps(asdict(record), indent=1).encode())
 
 
-def _flushed_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 by path of every file below `folder`, all of them safe on the disk."""
-    digests = {}
+def _flushed_checksums(folder: Path) -> dict[str, str]:
+    """Checksum by path of every file below `folder`, all of them safe on the disk."""
+    checksums = {}
     for path in sorted(folder.rglob("*")):
         if path.is_dir():
             flush_folder(path)
             continue
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        digests[path.relative_to(folder).as_posix()] = sha256_of(path)
-    return digests
+        checksums[path.relative_to(folder).as_posix()] = checksum_of(path)
+    return checksums
 
 
 def drop_checkpoints(
@@ -176,10 +176,10 @@ def _verified_record(folder: Path) -> CheckpointRecord:
         record: CheckpointRecord = decode(CheckpointRecord, json.loads(path.read_text("utf-8")))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
-    for name, digest in record.files.items():
+    for name, checksum in record.files.items():
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} is damaged: {name} is missing")
-        if sha256_of(folder / name) != digest:
+        if checksum_of(folder / name) != checksum:
             raise CheckpointError(
                 f"{folder} is damaged: {name} does not hold the bytes that were written"
             )
