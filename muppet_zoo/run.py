@@ -20,6 +20,8 @@ from muppet_zoo.samples import Sample
 from muppet_zoo.validation import load_schema, schema_findings
 from muppet_zoo.yaml_reader import Document, parse_scalar, read_yaml
 
+PLAN_VERSION_KEY = "finetune_version"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings:
@@ -174,11 +176,16 @@ def read_run(path: Path, changes: Sequence[str] = ()) -> Run:
     return parse_run(data)
 
 
+def is_plan(path: Path) -> bool:
+    """Whether this is the file of a finetune plan and not of a run."""
+    return path.is_file() and PLAN_VERSION_KEY in read_yaml(path).data
+
+
 def _refuse_plans(path: Path, data: Mapping[str, Any]) -> None:
-    if data.keys() & {"suite", "finetune_version"}:
+    if data.keys() & {"suite", PLAN_VERSION_KEY}:
         raise UsageError(
             f"{path}: a run trains on one mixture or one task; several targets, seeds and settings "
-            f"are a finetune plan: write `finetune_version: 1` and `targets`, then "
+            f"are a finetune plan: write `{PLAN_VERSION_KEY}: 1` and `targets`, then "
             f"muppet-zoo finetune {path}"
         )
 

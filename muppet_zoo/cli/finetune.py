@@ -38,6 +38,11 @@ def command(plan_file: Path, out: Path, spec_dirs: tuple[Path, ...], as_json: bo
     are deleted when they are scored, unless the plan says keep_models: true. Exits with 1 when a
     cell failed; the others are finished, and the failed ones tried again by the next call.
     """
+    return run_plan(plan_file, out, spec_dirs, as_json=as_json)
+
+
+def run_plan(plan_file: Path, out: Path, spec_dirs: tuple[Path, ...], *, as_json: bool) -> int:
+    """Run what is missing of a plan and print the scores; returns the exit code."""
     from muppet_zoo.console import note, plural, print_json, print_table
     from muppet_zoo.finetune.plan import read_plan
     from muppet_zoo.finetune.run_cells import finetune

@@ -45,18 +45,28 @@ def command(  # one parameter per option of the command line
     changes: tuple[str, ...],
     spec_dirs: tuple[Path, ...],
     as_json: bool,
-) -> None:
-    """Pre-finetune on a mixture, or fine-tune on one task.
+) -> int:
+    """Pre-finetune on a mixture, or fine-tune on one task or a suite of them.
 
     RUN.yaml names the data (what `build` wrote), the encoder, the mixture or task and the settings.
     DIR/model receives the encoder in Hugging Face format and every head; DIR/metrics.jsonl the log.
+    A finetune plan (several targets, seeds, settings) is run as by `muppet-zoo finetune`.
     """
+    from muppet_zoo.cli.finetune import run_plan
     from muppet_zoo.console import print_json, print_table
+    from muppet_zoo.errors import UsageError
     from muppet_zoo.results import overlap_note, report_rows
-    from muppet_zoo.run import read_run
+    from muppet_zoo.run import is_plan, read_run
     from muppet_zoo.trainer_api import TrainRequest, load_trainer, tasks_of
     from muppet_zoo.zoo import load_zoo
 
+    if is_plan(run_file):
+        if trainer is not None or num_processes > 1 or resume or changes:
+            raise UsageError(
+                f"{run_file} is a finetune plan, which goes on by itself and holds all settings: "
+                f"leave --trainer, --num-processes, --resume and --set out"
+            )
+        return run_plan(run_file, out, spec_dirs, as_json=as_json)
     if trainer is not None:
         changes = (*changes, f"trainer={trainer}")
     run = read_run(run_file, changes)
@@ -77,3 +87,4 @@ def command(  # one parameter per option of the command line
         print_json(rows)
     else:
         print_table(f"scores of {out / 'model'}", rows, notes=overlap_note(reports))
+    return 0

@@ -21,6 +21,7 @@ import yaml
 from muppet_zoo_torch import loop
 
 from muppet_zoo.build import BuildOptions, build
+from muppet_zoo.cli.train import command as train
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import DivergedError, ShardError, TrainingError, UsageError
 from muppet_zoo.finetune.plan import read_plan
@@ -133,6 +134,16 @@ def test_killed_in_the_middle_it_ends_with_the_same_results(
     assert files(cut, "predictions/*") == files(whole, "predictions/*")
     # Scores and predictions are kept, models and checkpoints are not.
     assert not files(cut, "cells/*/model") + files(cut, "cells/*/checkpoints/*")
+
+
+def test_train_takes_a_plan_too(small: Callable[..., Path], tmp_path: Path, zoo: Zoo) -> None:
+    plan = small()
+    arguments = [str(plan), "--out", str(tmp_path / "by_train")]
+    with pytest.raises(UsageError, match=r"is a finetune plan.*leave --trainer"):
+        train.main([*arguments, "--set", "seed=1"], standalone_mode=False)
+    assert train.main([*arguments, "--json"], standalone_mode=False) == 0
+    carry_out(plan, tmp_path / "by_finetune", zoo)
+    assert lines(tmp_path / "by_train") == lines(tmp_path / "by_finetune") != []
 
 
 @pytest.mark.slow

@@ -157,7 +157,7 @@ def _checkpoint(engine: TorchEngine, plan: Plan, rounds: int) -> None:
         Row(
             name="checkpoint_stall",
             topic="checkpoint",
-            what="training waits for a checkpoint: weights and moments, checksums, renamed when safe",
+            what="training waits for a checkpoint: weights, moments, checksums, renamed when safe",
             against="torch.save of the same tensors, flushed to the disk",
             goal=Goal(at_most=1.3, unit="x"),
             figure=ratio(times, over="muppet-zoo", under="torch.save"),
