@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from muppet_zoo.affinity import Affinity, AffinityRequest
 from muppet_zoo.errors import MissingExtraError, UnknownNameError, UsageError
 from muppet_zoo.mixture import Rates
 from muppet_zoo.results import TaskReport
@@ -110,7 +111,7 @@ class Trainer(Protocol):
 class ModelUser(Protocol):
     """A trainer that can also put a model folder to use; the folder is the same for all trainers.
 
-    `muppet-zoo export` and `muppet-zoo predict` use `torch`.
+    `muppet-zoo export`, `predict` and `affinity` use `torch`.
     """
 
     def export(self, request: ExportRequest) -> Path:
@@ -119,6 +120,10 @@ class ModelUser(Protocol):
 
     def predict(self, request: PredictRequest) -> Iterator[dict[str, Any]]:
         """A record for each example of each row, in order; each has the `row` it answers."""
+        ...
+
+    def affinity(self, request: AffinityRequest) -> Affinity:
+        """Cosines between the gradients of tasks."""
         ...
 
 

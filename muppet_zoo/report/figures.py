@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muppet_zoo.affinity import Affinity
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.metrics import load_library
 from muppet_zoo.report.compare import Report, ScoreRow
@@ -270,20 +271,8 @@ def _matrix(report: Report, split: str, rows: Sequence[ScoreRow]) -> Drawing | N
         for row in compared
         if row.shots == last[row.target]
     }
-    widest = max(map(abs, gains.values())) or 1.0
-    figure = _figure(2.5 + 0.75 * len(targets), 1.6 + 0.4 * len(arms))
-    axes = figure.subplots()
     grid = [[gains.get((arm, target), math.nan) for target in targets] for arm in arms]
-    image = axes.imshow(grid, cmap="PuOr", vmin=-widest, vmax=widest, aspect="auto")
-    axes.grid(visible=False)
-    axes.set_xticks(range(len(targets)), targets, rotation=45, ha="right", parse_math=False)
-    axes.set_yticks(range(len(arms)), arms, parse_math=False)
-    for (arm, target), gain in gains.items():
-        axes.text(
-            targets.index(target), arms.index(arm), f"{gain:+.3f}", ha="center", va="center",
-            fontsize=8, color="white" if abs(gain) > 0.7 * widest else "black",
-        )  # fmt: skip
-    figure.colorbar(image, ax=axes, label=f"gain over {report.baseline}")
+    figure = _heat_map(grid, arms, targets, form="+.3f", label=f"gain over {report.baseline}")
     return Drawing(
         name=f"matrix_{split}",
         title=f"Gain over {report.baseline} of each arm on each target, {split}",
@@ -291,6 +280,51 @@ def _matrix(report: Report, split: str, rows: Sequence[ScoreRow]) -> Drawing | N
         f"better, an empty field has no comparison. The numbers are in the table of comparisons.",
         figure=figure,
     )
+
+
+def draw_affinity(affinity: Affinity) -> Drawing:
+    """Tasks by tasks: the cosine of their gradients."""
+    with _style():
+        return Drawing(
+            name="affinity",
+            title="Cosines between the gradients of tasks",
+            text=f"Purple pairs pull the encoder the same way, orange ones apart. On the diagonal "
+            f"is a task's agreement with itself on {affinity.num_examples} other examples.",
+            figure=_heat_map(
+                affinity.cosines, affinity.tasks, affinity.tasks, form=".2f", label="cosine"
+            ),
+        )
+
+
+def _heat_map(
+    grid: Sequence[Sequence[float]],
+    lines: Sequence[str],
+    columns: Sequence[str],
+    *,
+    form: str,
+    label: str,
+) -> Any:
+    """Named lines by named columns, each field with its number; NaN leaves a field empty."""
+    fields = [
+        (line, column, value)
+        for line, values in enumerate(grid)
+        for column, value in enumerate(values)
+        if not math.isnan(value)
+    ]
+    widest = max(abs(value) for *_, value in fields) or 1.0
+    figure = _figure(2.5 + 0.75 * len(columns), 1.6 + 0.4 * len(lines))
+    axes = figure.subplots()
+    image = axes.imshow(grid, cmap="PuOr", vmin=-widest, vmax=widest, aspect="auto")
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(len(lines)), lines, parse_math=False)
+    for line, column, value in fields:
+        axes.text(
+            column, line, f"{value:{form}}", ha="center", va="center", fontsize=8,
+            color="white" if abs(value) > 0.7 * widest else "black",
+        )  # fmt: skip
+    figure.colorbar(image, ax=axes, label=label)
+    return figure
 
 
 _FIGURES: tuple[Callable[[Report, str, Sequence[ScoreRow]], Drawing | None], ...] = (

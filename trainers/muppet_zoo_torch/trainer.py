@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from muppet_zoo.affinity import Affinity, AffinityRequest
 from muppet_zoo.console import note, progress
 from muppet_zoo.errors import CheckpointError, UsageError
 from muppet_zoo.file_tools import own_folder, write_atomically
@@ -18,6 +19,7 @@ from muppet_zoo.results import TaskReport
 from muppet_zoo.run import Run
 from muppet_zoo.trainer_api import EvalRequest, ExportRequest, PredictRequest, TrainRequest
 from muppet_zoo_torch.adaptation import adapt
+from muppet_zoo_torch.affinity import affinity
 from muppet_zoo_torch.checkpoints import holds_checkpoint
 from muppet_zoo_torch.checks import check_answers_fit, check_data_fits
 from muppet_zoo_torch.engine import TorchEngine
@@ -69,6 +71,11 @@ class TorchTrainer:
     def predict(self, request: PredictRequest) -> Iterator[dict[str, Any]]:
         """Answer rows; see `trainer_api.ModelUser`."""
         return predict(request)
+
+    def affinity(self, request: AffinityRequest) -> Affinity:
+        """Compare the gradients of tasks; see `trainer_api.ModelUser`."""
+        with progress() as display:
+            return affinity(request, display)
 
 
 def run_lock(out: Path) -> AbstractContextManager[None]:
