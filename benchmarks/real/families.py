@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import click
@@ -37,11 +37,13 @@ def main(mirror: Path, out: Path) -> None:
     resume = ["--resume"] if trained.exists() else []
     run_cli("train", "benchmarks/real/many.yaml", "--out", trained, *resume)
     log = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    rows = family_rows(log)
+    zoo = load_zoo()
+    tasks = zoo.mixture(MIXTURE).tasks
+    rows = family_rows(log, {name: zoo.task(name).family for name in tasks})
     risen = [row["family"] for row in rows if row["last"] >= row["first"]]
     figures = {
         "steps": log[-1]["step"],
-        "tasks": len(load_zoo().mixture(MIXTURE).tasks),
+        "tasks": len(tasks),
         "tokens": sum(entry["num_tokens"] for entry in log),
         "families": rows,
         "not_lower": risen,
@@ -51,22 +53,27 @@ def main(mirror: Path, out: Path) -> None:
     print_table("scaled loss, first and last fifth of the steps", rows, notes=[told])
 
 
-def family_rows(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean scaled loss per example of each family at both ends of a run's log."""
+def family_rows(log: list[dict[str, Any]], families: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Mean scaled loss of each family's examples at both ends of a run's log.
+
+    families: of each task.
+    """
     fifth = max(1, len(log) // 5)
-    first, last = _means(log[:fifth]), _means(log[-fifth:])
+    first, last = (_means(part, families) for part in (log[:fifth], log[-fifth:]))
     return [
         {"family": family, "first": round(first[family], 4), "last": round(last[family], 4)}
         for family in sorted(first.keys() & last.keys())
     ]
 
 
-def _means(entries: list[dict[str, Any]]) -> dict[str, float]:
-    found: dict[str, list[float]] = defaultdict(list)
+def _means(entries: list[dict[str, Any]], families: Mapping[str, str]) -> dict[str, float]:
+    losses: dict[str, float] = defaultdict(float)
+    examples: dict[str, int] = defaultdict(int)
     for entry in entries:
-        for family, loss in entry["family_losses"].items():
-            found[family].append(loss)
-    return {family: fmean(losses) for family, losses in found.items()}
+        for task, number in entry["task_examples"].items():
+            losses[families[task]] += entry["task_losses"][task] * number
+            examples[families[task]] += number
+    return {family: losses[family] / examples[family] for family in losses}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 from muppet_zoo_deepspeed import launch
-from muppet_zoo_deepspeed.launch import free_port, rank_environment, run_ranks
+from muppet_zoo_deepspeed.launch import (
+    Failure,
+    failure_error,
+    free_port,
+    rank_environment,
+    run_ranks,
+)
 
 from muppet_zoo.errors import TrainingError, UsageError
 
@@ -28,7 +34,7 @@ spec.loader.exec_module(launch)
 # Writes its process id, then does what its argument says.
 RANK = f"""\
 {LOAD}
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from muppet_zoo.errors import TrainingError, UsageError
 from muppet_zoo.parent_watch import stop_with_parent
@@ -47,6 +53,8 @@ if rank == world_size - 1 and what != "wait":
     while len(list(folder.glob("*.pid"))) < world_size:
         time.sleep(0.01)
     (folder / "dying").touch()
+    if what == "hang":
+        os.kill(os.getpid(), signal.SIGSTOP)
     print("the last words", file=sys.stderr, flush=True)
     if what == "abort":
         os.abort()
@@ -56,6 +64,11 @@ if rank == world_size - 1 and what != "wait":
     os._exit(launch.report_error(kind("nobody knows")))
 while what != "wait" and not (folder / "dying").exists():
     time.sleep(0.001)
+if what == "hang":  # what gloo says; one rank began to wait later than the other
+    launch.LINGER_S = 1.5
+    time.sleep(0.8 * rank)
+    text = "[unbound_buffer.cc:81] Timed out waiting 60000ms for recv operation to complete"
+    os._exit(launch.report_error(RuntimeError(text)))
 if what != "wait":  # as a rank does whose connection is lost
     time.sleep(0.02)
     os._exit(launch.report_error(RuntimeError("connection closed by peer")))
@@ -137,6 +150,38 @@ def test_the_rank_that_failed_first_is_told_and_all_end(
     assert str(caught.value).removesuffix(" with --resume") == told + what_next
     assert not any(map(is_running, process_ids(folder, 2)))
     assert "connection" not in capfd.readouterr().err
+
+
+def test_a_rank_that_hangs_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_GRACE_S", 0.5)
+    with pytest.raises(TrainingError, match="no sign of life from process 2 of 3: ") as caught:
+        run_ranks("rank_program", [str(folder), "hang"], 3)
+    assert "go on with --resume; if it was only slow, with a higher" in str(caught.value)
+    assert not any(map(is_running, process_ids(folder, 3)))
+
+
+def failure(rank: int, at: float, text: str, expected: bool = False) -> Failure:
+    return Failure(rank=rank, code=1, at=at, text=text, expected=expected)
+
+
+LOST = "RuntimeError: [pair.cc:547] Connection closed by peer [10.0.0.2]:53817"
+GAVE_UP = "DistStoreError: Timed out after 61 seconds waiting for clients. 1/2 clients joined."
+
+
+@pytest.mark.parametrize(
+    ("failures", "told"),
+    [
+        ([failure(0, 2.0, LOST)], "process 1 of 2 on b ended without saying why"),
+        ([failure(1, 2.0, GAVE_UP)], "no sign of life from process 0 of 2 on a: "),
+        ([failure(0, 1.0, LOST), failure(1, 2.0, "KeyError: 3")], "process 1 of 2 on b ended with"),
+        ([failure(0, 1.0, "KeyError: 2"), failure(1, 2.0, "oh no", True)], "oh no"),
+        ([failure(0, 2.0, GAVE_UP), failure(1, 1.0, LOST)], "process 1 of 2 on b ended with"),
+        ([failure(1, 1.0, "KeyError: 4")], "process 1 of 2 on b ended with exit code 1:\nKeyError"),
+    ],
+)
+def test_who_is_to_blame(failures: list[Failure], told: str, tmp_path: Path) -> None:
+    by_rank = {failure.rank: failure for failure in failures}
+    assert str(failure_error(by_rank, 2, tmp_path, "ab")).startswith(told)
 
 
 def test_an_error_common_to_all_ranks_is_told_once(

@@ -214,13 +214,22 @@ def test_killed_in_every_phase(run_file: Path, mixed_specs: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_killed_ends_the_run(
-    run_file: Path, mixed_specs: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("how", "rank", "told"),
+    [
+        (signal.SIGKILL, 1, "process 1 of 2 ended with signal SIGKILL"),
+        (signal.SIGSTOP, 1, "no sign of life from process 1 of 2: "),
+        (signal.SIGSTOP, 0, "no sign of life from process 0 of 2: "),
+    ],
+)
+def test_a_rank_that_is_killed_or_hangs_ends_the_run(
+    run_file: Path, mixed_specs: Path, tmp_path: Path, how: signal.Signals, rank: int, told: str
 ) -> None:
     """The parent says which, the other rank's complaints are not shown, and the run can go on."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    options = ("--trainer", "deepspeed", "--num-processes", "2")
+    options = ("--trainer", "deepspeed", "--num-processes", "2",
+               "--set", "deepspeed.timeout_minutes=1")  # fmt: skip
     subprocess.run(command(run_file, mixed_specs, whole, *options), check=True, env=environment,
                    capture_output=True)  # fmt: skip
     parent = subprocess.Popen(
@@ -228,12 +237,12 @@ def test_a_rank_that_is_killed_ends_the_run(
         stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     wait_for_step(parent, cut, 8)
-    os.kill(rank_id(parent.pid, 1), signal.SIGKILL)
-    _, told = parent.communicate(timeout=60)
+    os.kill(rank_id(parent.pid, rank), how)
+    _, said = parent.communicate(timeout=60 if how is signal.SIGKILL else 150)
     assert parent.returncode == 1
-    assert "error: process 1 of 2 ended with signal SIGKILL" in told
-    assert "go on with --resume" in told
-    assert "Traceback" not in told
+    assert f"error: {told}" in said
+    assert "go on with --resume" in said
+    assert "Traceback" not in said
     subprocess.run(command(run_file, mixed_specs, cut, *options, "--resume"), check=True,
                    env=environment, capture_output=True)  # fmt: skip
     assert_same_outcome(cut, whole)
