@@ -238,7 +238,7 @@ def test_a_rank_that_is_killed_or_hangs_ends_the_run(
     )  # fmt: skip
     wait_for_step(parent, cut, 8)
     os.kill(rank_id(parent.pid, rank), how)
-    _, said = parent.communicate(timeout=60 if how is signal.SIGKILL else 150)
+    _, said = parent.communicate(timeout=60 if how is signal.SIGKILL else 180)
     assert parent.returncode == 1
     assert f"error: {told}" in said
     assert "go on with --resume" in said

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ class DeepSpeedEngine:
             optimizer=self._optimizer,
             config=deepspeed_config(run, self.world_size),
         )
+        _limit_waiting(timedelta(minutes=run.deepspeed.timeout_minutes))
         # DeepSpeed divides by the accumulation steps and averages over processes; the loop has
         # already divided by the global count and wants sums.
         self._undo_averaging = float(accumulation_steps(run, self.world_size) * self.world_size)
@@ -195,6 +197,18 @@ class DeepSpeedEngine:
         gathered: list[Any] = [None] * self.world_size
         torch.distributed.all_gather_object(gathered, value)
         return gathered
+
+
+def _limit_waiting(timeout: timedelta) -> None:
+    """Make collectives of every group of ranks give up in time.
+
+    DeepSpeed makes groups of its own, without the limit that it gives to the first one: gradients
+    would be waited for half an hour. torch has no public way to change it afterwards.
+    """
+    from torch.distributed import distributed_c10d
+
+    for group in distributed_c10d._world.pg_map:
+        distributed_c10d._set_pg_timeout(timeout, group)
 
 
 def _join_ranks(device: torch.device) -> None:

@@ -24,7 +24,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from muppet_zoo.console import note
@@ -128,9 +128,10 @@ def report_error(error: BaseException) -> int:
     if path is None:
         note(text)
         return code
-    data = {"code": code, "at": time.time(), "text": text, "expected": expected}
-    write_atomically(Path(path), json.dumps(data).encode())
-    if Failure(rank=0, **data).gave_up:
+    rank = int(os.environ["RANK"])
+    failure = Failure(rank=rank, code=code, at=time.time(), text=text, expected=expected)
+    write_atomically(Path(path), json.dumps(asdict(failure)).encode())
+    if failure.gave_up:
         # An end would break the connections of others that wait for the same rank.
         time.sleep(LINGER_S)
     return code
@@ -177,10 +178,9 @@ def _wait(ranks: Sequence[subprocess.Popen[bytes]], folder: Path) -> dict[int, F
 
 def reported_failures(folder: Path) -> dict[int, Failure]:
     """What ranks have left in this folder, by rank."""
-    return {
-        int(path.stem): Failure(rank=int(path.stem), **json.loads(path.read_text("utf-8")))
-        for path in folder.glob("[0-9]*.json")
-    }
+    reports = folder.glob("[0-9]*.json")
+    found = [Failure(**json.loads(path.read_text("utf-8"))) for path in reports]
+    return {failure.rank: failure for failure in found}
 
 
 def failure_error(
