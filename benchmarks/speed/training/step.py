@@ -16,17 +16,23 @@ from tempfile import TemporaryDirectory
 
 import click
 from muppet_zoo_torch import loop
+from muppet_zoo_torch.engine import Engine
+from muppet_zoo_torch.plan import Plan
 
 from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, write_row
-from benchmarks.speed.training.bare_loops import limit, naive_mixed
+from benchmarks.speed.training.bare_loops import limit, naive_mixed, same_micro_batches
 from benchmarks.speed.training.hf_trainer import hf_trainer
-from benchmarks.speed.training.inputs import Inputs, engine_of, make_inputs, run_settings
+from benchmarks.speed.training.inputs import engine_of, make_inputs, run_settings
 
 COMMAND = "python -m benchmarks.speed.training.step --mirror DIR"
 RIVALS = {
     "limit": (
         "a bare loop on one task of equal lengths, all made beforehand",
         Goal(at_least=0.95, unit="x"),
+    ),
+    "same micro-batches": (
+        "a bare loop over the same micro-batches, made beforehand",
+        Goal(unit="x"),
     ),
     "Trainer, grouped by length": (
         "transformers.Trainer, one head a task, one task and like lengths in a batch",
@@ -52,12 +58,14 @@ def main(mirror: Path, rounds: int, steps: int) -> None:
     inputs = make_inputs(mirror)
     with TemporaryDirectory() as folder:
         out = Path(folder)
+        engine, plan = engine_of(run_settings(inputs), out)
         grouped = hf_trainer(inputs, out / "grouped", grouped=True)
         random = hf_trainer(inputs, out / "random", grouped=False)
         rates = interleave(
             {
-                "muppet-zoo": _timed(ours(inputs, out), steps),
+                "muppet-zoo": _timed(ours(engine, plan), steps),
                 "limit": _timed(limit(inputs), steps),
+                "same micro-batches": _timed(same_micro_batches(inputs, plan), steps),
                 "Trainer, grouped by length": lambda: grouped(steps),
                 "Trainer": lambda: random(steps),
                 "naive mixed": _timed(naive_mixed(inputs), steps),
@@ -81,9 +89,8 @@ def main(mirror: Path, rounds: int, steps: int) -> None:
         )
 
 
-def ours(inputs: Inputs, out: Path) -> Callable[[int], int]:
+def ours(engine: Engine, plan: Plan) -> Callable[[int], int]:
     """Whole steps of the training loop: batching, reading shards, collating, logging sums."""
-    engine, plan = engine_of(run_settings(inputs), out)
     numbered = zip(count(), plan.batcher.steps(), strict=False)
 
     def steps(number: int) -> int:
