@@ -6,7 +6,7 @@ STAMP := .venv/installed.stamp
 REAL_STAMP := .venv/real.stamp
 PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: help install demo test test-long lint real zoo-table bench bench-build bench-peers clean
+.PHONY: help install demo test test-long lint real zoo-table findings bench bench-build bench-train bench-peers clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,14 +47,24 @@ real: $(REAL_STAMP)  ## pre-finetune MiniLM on fifteen real tasks (DATA=folder o
 zoo-table: $(REAL_STAMP)  ## write rows, lengths and labels of real tasks into task_specs/README.md (DATA=…)
 	$(BIN)/python -m benchmarks.zoo_table --mirror $(DATA)
 
-bench: $(STAMP)  ## measure start-up, order, padding, and whether gradients depend on the cut
+bench: $(STAMP)  ## measure start-up, order, rebuild, R3F, and whether gradients depend on the cut
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.order
 	$(BIN)/python -m benchmarks.exactness
 	$(BIN)/python -m benchmarks.speed.startup
 	$(BIN)/python -m benchmarks.speed.order
 	$(BIN)/python -m benchmarks.speed.rebuild
+	$(BIN)/python -m benchmarks.r3f
 	$(BIN)/python -m benchmarks.speed.table
+
+bench-train: $(REAL_STAMP)  ## measure step, heads, checkpoint, evaluation, processes on real tasks (DATA=folder of rows)
+	$(BIN)/python -m benchmarks.speed.training.step --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.training.overheads --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.training.processes --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.table
+
+findings: $(STAMP)  ## write the tables and figures of benchmarks/FINDINGS.md from the raw results
+	$(BIN)/python -m benchmarks.findings.render
 
 bench-build: $(REAL_STAMP)  ## measure build and padding on real tasks (DATA=folder of rows)
 	$(BIN)/python -m benchmarks.speed.build --mirror $(DATA)

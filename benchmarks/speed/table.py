@@ -63,7 +63,7 @@ def page(rows: Sequence[StoredRow]) -> str:
         versions = {**origin["versions"], **row["peers"]}
         lines = [
             f"## {row['what']}" + (f", against {row['against']}" if row["against"] else ""),
-            *(f"- {name}: {value:g}" for name, value in row["measured"].items()),
+            *(f"- {name}: {_number(value)}" for name, value in row["measured"].items()),
             f"- {row['figure']['rounds']} rounds; `{row['command']}` at {origin['commit']} on "
             f"{origin['machine']}",
             f"- {', '.join(f'{name} {version}' for name, version in versions.items())}",
@@ -94,7 +94,9 @@ def _cells(row: StoredRow) -> tuple[str, ...]:
         wanted = f"≥ {_with_unit(goal['at_least'], goal['unit'])}"
     elif goal["at_most"] is not None:
         wanted = f"≤ {_with_unit(goal['at_most'], goal['unit'])}"
-    middle = "–" if figure["rounds"] == 1 else f"{figure['low']:.3g} to {figure['high']:.3g}"
+    middle = (
+        "–" if figure["rounds"] == 1 else f"{_number(figure['low'])} to {_number(figure['high'])}"
+    )
     met = {True: "yes", False: "no", None: ""}[row["meets"]]
     measured = _with_unit(figure["median"], goal["unit"])
     return row["what"], row["against"] or "–", wanted, measured, middle, met
@@ -102,7 +104,12 @@ def _cells(row: StoredRow) -> tuple[str, ...]:
 
 def _with_unit(value: float, unit: str) -> str:
     joined = "" if unit in ("x", "%") else " "
-    return f"{value:.4g}{joined}{'×' if unit == 'x' else unit}"
+    return f"{_number(value)}{joined}{'×' if unit == 'x' else unit}"
+
+
+def _number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _text_of(path: Path) -> str | None:

@@ -48,6 +48,19 @@ RIVALS = {
     ),
 }
 
+TRIED = {
+    "limit": (
+        "A bare loop over the very same micro-batches, made beforehand, is 1.007 times as fast as "
+        "ours: so much our own code costs. The rest is that lengths differ: long rows cost more "
+        "than their share in attention, and 1 % of the cells is padding. Done before: AdamW in one "
+        "kernel, 24 ms a step in place of 133."
+    ),
+    "Trainer, grouped by length": (
+        "The limit itself is 1.22 times this peer, which takes the fused AdamW too and, sorted by "
+        "length, pads as little. Its batches have one task, ours mix ten."
+    ),
+}
+
 
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
@@ -85,6 +98,7 @@ def main(mirror: Path, rounds: int, steps: int) -> None:
                 measured=medians(
                     {key: rates[key] for key in ("muppet-zoo", name)}, "tokens/s without padding"
                 ),
+                tried=TRIED.get(name, ""),
             )
         )
 
