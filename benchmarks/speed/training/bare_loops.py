@@ -82,12 +82,12 @@ def same_micro_batches(inputs: Inputs, plan: Plan, number: int = 64) -> Callable
     """
     torch.manual_seed(0)
     steps = itertools.islice(plan.batcher.steps(), number)
-    batches = [_bare(collate(step.micro_batches[0], plan.train, 0)) for step in steps]
+    batches = [bare_batch(collate(step.micro_batches[0], plan.train, 0)) for step in steps]
     model = MultiHead(inputs, inputs.num_labels)
     return _stepper(model, itertools.cycle(batches), fused=True)
 
 
-def _bare(batch: MicroBatch) -> Batch:
+def bare_batch(batch: MicroBatch) -> Batch:
     """All examples are of one sequence and one head type."""
     [rows] = batch.groups.values()
     order = rows.sequences[:, 0]
