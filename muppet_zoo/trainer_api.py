@@ -33,6 +33,7 @@ class TrainRequest:
     """Train `run` on `tasks`, mixed at `rates`, and write everything under `out`.
 
     spec_dirs are the extra spec folders the tasks came from, for trainers that start processes.
+    launched: this process is one of several that a launcher started with the same request.
     """
 
     run: Run
@@ -41,6 +42,7 @@ class TrainRequest:
     out: Path
     resume: bool = False
     num_processes: int = 1
+    launched: bool = False
     spec_dirs: tuple[Path, ...] = ()
 
 

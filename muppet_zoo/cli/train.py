@@ -26,6 +26,12 @@ from muppet_zoo.cli.options import json_option, specs_option
     type=click.IntRange(min=1),
     help="Processes on this machine that share the work.",
 )
+@click.option(
+    "--launched",
+    is_flag=True,
+    help="This is one of several processes, on one machine or more, that torchrun, DeepSpeed's "
+    "launcher or srun started with this command. --out must be seen by all.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint in --out.")
 @click.option(
     "--set",
@@ -41,6 +47,7 @@ def command(  # one parameter per option of the command line
     out: Path,
     trainer: str | None,
     num_processes: int,
+    launched: bool,
     resume: bool,
     changes: tuple[str, ...],
     spec_dirs: tuple[Path, ...],
@@ -61,12 +68,14 @@ def command(  # one parameter per option of the command line
     from muppet_zoo.zoo import load_zoo
 
     if is_plan(run_file):
-        if trainer is not None or num_processes > 1 or resume or changes:
+        if trainer is not None or num_processes > 1 or launched or resume or changes:
             raise UsageError(
                 f"{run_file} is a finetune plan, which goes on by itself and holds all settings: "
-                f"leave --trainer, --num-processes, --resume and --set out"
+                f"leave --trainer, --num-processes, --launched, --resume and --set out"
             )
         return run_plan(run_file, out, spec_dirs, as_json=as_json)
+    if launched and num_processes > 1:
+        raise UsageError("--launched: the launcher starts the processes; leave --num-processes out")
     if trainer is not None:
         changes = (*changes, f"trainer={trainer}")
     run = read_run(run_file, changes)
@@ -79,9 +88,12 @@ def command(  # one parameter per option of the command line
             out=out,
             resume=resume,
             num_processes=num_processes,
+            launched=launched,
             spec_dirs=spec_dirs,
         )
     )
+    if launched and not reports:
+        return 0  # the first process prints the scores
     rows = report_rows(reports)
     if as_json:
         print_json(rows)

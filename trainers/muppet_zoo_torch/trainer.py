@@ -46,10 +46,9 @@ class TorchTrainer:
 
     def train(self, request: TrainRequest) -> Sequence[TaskReport]:
         """Train to the end; see `trainer_api.Trainer`."""
-        if request.num_processes != 1:
+        if request.num_processes != 1 or request.launched:
             raise UsageError(
-                f"the torch trainer runs one process, --num-processes {request.num_processes} was "
-                f"asked for; use --trainer deepspeed"
+                "the torch trainer runs one process, more were asked for; use --trainer deepspeed"
             )
         plan = make_plan(request)
         with run_lock(plan.out):

@@ -1,0 +1,200 @@
+"""Ranks started by torchrun, DeepSpeed's launcher or SLURM train as those that we start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from muppet_zoo_deepspeed.launch import free_port
+from muppet_zoo_deepspeed.launched import first_host, launched_rank
+from safetensors.torch import load_file
+
+from muppet_zoo.errors import UsageError
+from muppet_zoo.zoo import shipped_specs
+
+RUN = """\
+run_version: 1
+data: {data}
+mixture: everything
+trainer: deepspeed
+model: {{encoder: {encoder}, random_init: true, pooling: mean}}
+batching: {{tokens_per_micro_batch: 256, micro_batches_per_step: 2, window_examples: 64}}
+optimizer: {{learning_rate: 1.0e-3}}
+schedule: {{steps: {steps}}}
+checkpointing: {{every_steps: 4, keep: 2}}
+evaluation: {{max_examples: 4}}
+logging: {{every_steps: 1}}
+deepspeed: {{timeout_minutes: 1}}
+"""
+TORCHRUN = {"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a",
+            "MASTER_PORT": "29500"}  # fmt: skip
+SLURM = {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "12345",
+         "SLURM_STEP_NODELIST": "gpu[07-09],cpu1"}  # fmt: skip
+
+
+def test_variables_of_torchrun_are_taken_as_they_are() -> None:
+    assert launched_rank({**TORCHRUN, **SLURM, "HOME": "/"}) == TORCHRUN
+
+
+def test_those_of_slurm_are_translated() -> None:
+    assert launched_rank(SLURM) == {
+        "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "gpu07",
+        "MASTER_PORT": "22345",
+    }  # fmt: skip
+    named = launched_rank({**SLURM, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"})
+    assert (named["MASTER_ADDR"], named["MASTER_PORT"]) == ("10.0.0.1", "1234")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [
+        ("node1", "node1"),
+        ("node1,node2", "node1"),
+        ("gpu[07-09,12],cpu1", "gpu07"),
+        ("rack2-[3,5]", "rack2-3"),
+        ("n[1-2].example.org,m1", "n1.example.org"),
+    ],
+)
+def test_the_first_host_of_a_list(nodes: str, host: str) -> None:
+    assert first_host(nodes) == host
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "no launcher has set RANK, .*SLURM_PROCID.*torchrun, deepspeed or srun"),
+        ({**TORCHRUN, "WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'; allowed: a number"),
+        ({**SLURM, "SLURM_STEP_NODELIST": ""}, "names no node; set MASTER_ADDR"),
+    ],
+)
+def test_what_is_missing_is_named(environment: Mapping[str, str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        launched_rank(environment)
+
+
+def write_run(folder: Path, data: Path, steps: int) -> Path:
+    path = folder / "run.yaml"
+    encoder = shipped_specs() / "quickstart" / "tiny_encoder"
+    path.write_text(RUN.format(data=data, encoder=encoder, steps=steps))
+    return path
+
+
+def train(run: Path, specs: Path, out: Path, *more: str) -> list[str]:
+    return ["-m", "muppet_zoo", "train", str(run), "--out", str(out), "--specs", str(specs), *more]
+
+
+def slurm(rank: int, port: int) -> dict[str, str]:
+    return {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NTASKS": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+
+
+def start(command: Sequence[str], **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
+    )  # fmt: skip
+
+
+def finish(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    said = [process.communicate(timeout=150) for process in processes]
+    codes = [process.returncode for process in processes]
+    return [(code, *words) for code, words in zip(codes, said, strict=True)]
+
+
+def assert_same_model(a: Path, b: Path) -> None:
+    for file in ("encoder/model.safetensors", "heads.safetensors"):
+        ours, theirs = load_file(a / "model" / file), load_file(b / "model" / file)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), file
+
+
+def test_two_tasks_of_slurm_train_as_two_processes_of_ours(
+    quickstart_data: Path, mixed_specs: Path, tmp_path: Path
+) -> None:
+    run, ours, theirs = write_run(tmp_path, quickstart_data, 6), tmp_path / "a", tmp_path / "b"
+    [(code, _, said)] = finish(
+        [start([sys.executable, *train(run, mixed_specs, ours, "--num-processes", "2")])]
+    )
+    assert code == 0, said
+    port = free_port()
+    both = [
+        start([sys.executable, *train(run, mixed_specs, theirs, "--launched")], **slurm(rank, port))
+        for rank in range(2)
+    ]
+    (first, told, errors), (second, nothing, _) = finish(both)
+    assert (first, second) == (0, 0), errors
+    assert "scores of" in told
+    assert nothing == ""
+    assert_same_model(ours, theirs)
+    again = [
+        start([sys.executable, *train(run, mixed_specs, theirs, "--launched")], **slurm(rank, port))
+        for rank in range(2)
+    ]
+    for rank, (code, _, errors) in enumerate(finish(again)):
+        assert code == 2
+        assert f"process {rank} of 2 on " in errors
+        assert "already holds a run; add --resume" in errors
+
+
+@pytest.mark.slow
+def test_torchrun_on_two_nodes_and_a_rank_that_is_killed(
+    quickstart_data: Path, mixed_specs: Path, tmp_path: Path
+) -> None:
+    """One launcher for each node, as on two machines; they meet at an address and port."""
+    run, ours, theirs = write_run(tmp_path, quickstart_data, 400), tmp_path / "a", tmp_path / "b"
+    [(code, _, said)] = finish(
+        [start([sys.executable, *train(run, mixed_specs, ours, "--num-processes", "2")])]
+    )
+    assert code == 0, said
+
+    def nodes(*more: str) -> list[subprocess.Popen[str]]:
+        port = str(free_port())
+        return [
+            start([
+                sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", rank,
+                "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", port,
+                *train(run, mixed_specs, theirs, "--launched", *more),
+            ])
+            for rank in ("0", "1")
+        ]  # fmt: skip
+
+    both = nodes()
+    deadline = time.monotonic() + 100
+    log = theirs / "metrics.jsonl"
+    while time.monotonic() < deadline and not (log.is_file() and log.read_bytes().count(b"\n") > 8):
+        time.sleep(0.05)
+    children = Path(f"/proc/{both[1].pid}/task/{both[1].pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    for code, _, said in finish(both):
+        assert code != 0, said
+    finished = finish(nodes("--resume"))
+    assert [code for code, *_ in finished] == [0, 0], finished
+    assert_same_model(ours, theirs)
+
+
+@pytest.mark.slow
+def test_deepspeeds_launcher_with_a_hostfile(
+    quickstart_data: Path, mixed_specs: Path, tmp_path: Path
+) -> None:
+    run, ours, theirs = write_run(tmp_path, quickstart_data, 6), tmp_path / "a", tmp_path / "b"
+    hosts = tmp_path / "hosts"
+    hosts.write_text("localhost slots=2\n")
+    launcher = [
+        sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", str(hosts),
+        "--no_ssh_check", "--no_local_rank", "--master_addr", "127.0.0.1", "--master_port", str(free_port()),
+        "--module", *train(run, mixed_specs, theirs, "--launched")[1:],
+    ]  # fmt: skip
+    [(code, _, said)] = finish([start(launcher, DS_ACCELERATOR="cpu")])
+    assert code == 0, said
+    [(code, _, said)] = finish(
+        [start([sys.executable, *train(run, mixed_specs, ours, "--num-processes", "2")])]
+    )
+    assert code == 0, said
+    assert_same_model(ours, theirs)
