@@ -188,7 +188,8 @@ def test_deepspeeds_launcher_with_a_hostfile(
     hosts.write_text("localhost slots=2\n")
     launcher = [
         sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", str(hosts),
-        "--no_ssh_check", "--no_local_rank", "--master_addr", "127.0.0.1", "--master_port", str(free_port()),
+        "--no_ssh_check", "--no_local_rank", "--master_addr", "127.0.0.1",
+        "--master_port", str(free_port()),
         "--module", *train(run, mixed_specs, theirs, "--launched")[1:],
     ]  # fmt: skip
     [(code, _, said)] = finish([start(launcher, DS_ACCELERATOR="cpu")])
