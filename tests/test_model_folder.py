@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from tiny_zoo import KINDS, spec_data, write_spec
 
 from muppet_zoo.errors import CheckpointError
+from muppet_zoo.file_tools import checksum_of
 from muppet_zoo.model_folder import (
     LAYOUT_FILE,
     BeamSearch,
@@ -244,8 +244,8 @@ def test_a_changed_file_of_a_checkpoint_is_refused(tmp_path: Path) -> None:
     model.mkdir(parents=True)
     (model / "heads.safetensors").write_bytes(b"weights")
     (model / LAYOUT_FILE).write_text("{}")
-    digest = hashlib.sha256(b"weights").hexdigest()
-    record = {"files": {"model/heads.safetensors": digest, "state/other": "0"}}
+    checksum = checksum_of(model / "heads.safetensors")
+    record = {"files": {"model/heads.safetensors": checksum, "state/other": "0"}}
     (model.parent / "checkpoint.json").write_text(json.dumps(record))
     with pytest.raises(CheckpointError, match=r"heads\.json is damaged"):
         find_model(tmp_path)  # the weights are those that were saved

@@ -47,8 +47,10 @@ class TorchTrainer:
     def train(self, request: TrainRequest) -> Sequence[TaskReport]:
         """Train to the end; see `trainer_api.Trainer`."""
         if request.num_processes != 1 or request.launched:
+            asked = "--launched" if request.launched else f"--num-processes {request.num_processes}"
             raise UsageError(
-                "the torch trainer runs one process, more were asked for; use --trainer deepspeed"
+                f"the torch trainer runs one process, {asked} was asked for; use --trainer "
+                f"deepspeed"
             )
         plan = make_plan(request)
         with run_lock(plan.out):
