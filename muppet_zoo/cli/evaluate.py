@@ -6,18 +6,12 @@ from pathlib import Path
 
 import click
 
-from muppet_zoo.cli.options import json_option, specs_option
+from muppet_zoo.cli.options import data_option, json_option, specs_option
 
 
 @click.command("eval")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option(
-    "--data",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Folder that `build` wrote, with the model's tokenizer.",
-)
+@data_option
 @click.option(
     "--task",
     "names",

@@ -22,6 +22,14 @@ specs_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
+data_option = click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder that `build` wrote, with the model's tokenizer.",
+)
+
 mirror_option = click.option(
     "--mirror",
     type=click.Path(path_type=Path, file_okay=False),
