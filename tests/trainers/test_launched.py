@@ -31,7 +31,7 @@ schedule: {{steps: {steps}}}
 checkpointing: {{every_steps: 4, keep: 2}}
 evaluation: {{max_examples: 4}}
 logging: {{every_steps: 1}}
-deepspeed: {{timeout_minutes: 1}}
+deepspeed: {{timeout_minutes: 5}}
 """
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a",
             "MASTER_PORT": "29500"}  # fmt: skip
