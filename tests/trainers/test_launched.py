@@ -6,33 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import torch
+from launched_runs import assert_same_model, finish, start, train, wait_until_logged, write_run
 from muppet_zoo_deepspeed.launch import free_port
 from muppet_zoo_deepspeed.launched import first_host, launched_rank
-from safetensors.torch import load_file
 
 from muppet_zoo.errors import UsageError
-from muppet_zoo.zoo import shipped_specs
 
-RUN = """\
-run_version: 1
-data: {data}
-mixture: everything
-trainer: deepspeed
-model: {{encoder: {encoder}, random_init: true, pooling: mean}}
-batching: {{tokens_per_micro_batch: 256, micro_batches_per_step: 2, window_examples: 64}}
-optimizer: {{learning_rate: 1.0e-3}}
-schedule: {{steps: {steps}}}
-checkpointing: {{every_steps: 4, keep: 2}}
-evaluation: {{max_examples: 4}}
-logging: {{every_steps: 1}}
-deepspeed: {{timeout_minutes: 5}}
-"""
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a",
             "MASTER_PORT": "29500"}  # fmt: skip
 SLURM = {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "12345",
@@ -79,40 +62,9 @@ def test_what_is_missing_is_named(environment: Mapping[str, str], told: str) -> 
         launched_rank(environment)
 
 
-def write_run(folder: Path, data: Path, steps: int) -> Path:
-    path = folder / "run.yaml"
-    encoder = shipped_specs() / "quickstart" / "tiny_encoder"
-    path.write_text(RUN.format(data=data, encoder=encoder, steps=steps))
-    return path
-
-
-def train(run: Path, specs: Path, out: Path, *more: str) -> list[str]:
-    return ["-m", "muppet_zoo", "train", str(run), "--out", str(out), "--specs", str(specs), *more]
-
-
 def slurm(rank: int, port: int) -> dict[str, str]:
     return {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NTASKS": "2",
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
-
-
-def start(command: Sequence[str], **variables: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
-    )  # fmt: skip
-
-
-def finish(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    said = [process.communicate(timeout=150) for process in processes]
-    codes = [process.returncode for process in processes]
-    return [(code, *words) for code, words in zip(codes, said, strict=True)]
-
-
-def assert_same_model(a: Path, b: Path) -> None:
-    for file in ("encoder/model.safetensors", "heads.safetensors"):
-        ours, theirs = load_file(a / "model" / file), load_file(b / "model" / file)
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours), file
 
 
 def test_two_tasks_of_slurm_train_as_two_processes_of_ours(
@@ -166,10 +118,7 @@ def test_torchrun_on_two_nodes_and_a_rank_that_is_killed(
         ]  # fmt: skip
 
     both = nodes()
-    deadline = time.monotonic() + 100
-    log = theirs / "metrics.jsonl"
-    while time.monotonic() < deadline and not (log.is_file() and log.read_bytes().count(b"\n") > 8):
-        time.sleep(0.05)
+    wait_until_logged(theirs, 9)
     children = Path(f"/proc/{both[1].pid}/task/{both[1].pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
     for code, _, said in finish(both):

@@ -192,6 +192,11 @@ def test_a_tracker_that_is_not_installed_is_said_at_once(
             {"schedule": {"warmup_steps": 5, "steps": 4}},
             "warmup_steps: 5, but the run has 4",
         ),
+        (
+            False,
+            {"schedule": {"power": 2.0, "steps": 4}},
+            "power: 2 has no effect with decay: constant; set schedule.decay: polynomial",
+        ),
     ],
 )
 def test_what_cannot_run_is_refused(

@@ -88,6 +88,11 @@ def make_plan(request: TrainRequest) -> Plan:
         raise UsageError(
             f"schedule.warmup_steps: {run.schedule.warmup_steps}, but the run has {num_steps} steps"
         )
+    if run.schedule.power != 1.0 and run.schedule.decay != "polynomial":
+        raise UsageError(
+            f"schedule.power: {run.schedule.power:g} has no effect with decay: "
+            f"{run.schedule.decay}; set schedule.decay: polynomial, or leave power out"
+        )
     if run.checkpointing.keep_best and run.evaluation.every_steps is None:
         raise UsageError(
             "checkpointing.keep_best needs scores of several checkpoints; set "
