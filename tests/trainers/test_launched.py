@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,6 +144,25 @@ def test_deepspeeds_launcher_with_a_hostfile(
     ]  # fmt: skip
     [(code, _, said)] = finish([start(launcher, DS_ACCELERATOR="cpu")])
     assert code == 0, said
+    [(code, _, said)] = finish(
+        [start([sys.executable, *train(run, mixed_specs, ours, "--num-processes", "2")])]
+    )
+    assert code == 0, said
+    assert_same_model(ours, theirs)
+
+
+@pytest.mark.slow
+def test_srun(quickstart_data: Path, mixed_specs: Path, tmp_path: Path) -> None:
+    """Where the commands of a SLURM cluster are, of one host or many."""
+    if shutil.which("srun") is None:
+        pytest.skip("needs a SLURM cluster (packages slurmctld and slurmd); there is no srun here")
+    run, ours, theirs = write_run(tmp_path, quickstart_data, 6), tmp_path / "a", tmp_path / "b"
+    command = [sys.executable, *train(run, mixed_specs, theirs, "--launched")]
+    [(code, told, said)] = finish(
+        [start(["srun", "--ntasks", "2", "--kill-on-bad-exit=1", *command])]
+    )
+    assert code == 0, said
+    assert "scores of" in told
     [(code, _, said)] = finish(
         [start([sys.executable, *train(run, mixed_specs, ours, "--num-processes", "2")])]
     )
