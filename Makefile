@@ -69,7 +69,7 @@ findings: $(STAMP)  ## write the tables and figures of benchmarks/FINDINGS.md fr
 bench-build: $(REAL_STAMP)  ## measure build and padding on real tasks (DATA=folder of rows)
 	$(BIN)/python -m benchmarks.speed.build --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.build_memory
-	$(BIN)/python -m benchmarks.speed.growth
+	$(BIN)/python -m benchmarks.speed.growth --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.padding --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.table
 

@@ -8,6 +8,7 @@ targets are aligned with tokens ask for them.
 from __future__ import annotations
 
 import hashlib
+import threading
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,8 @@ from muppet_zoo.targets import TOKEN
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+_THREAD = threading.local()
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSource:
@@ -46,7 +49,7 @@ class TokenizerSource:
     digest: str
 
     def load(self) -> Tokenizer:
-        """A new tokenizer object; truncation is set on the object, so tasks do not share one."""
+        """A new tokenizer object. Truncation and padding are set on the object."""
         from tokenizers import Tokenizer
 
         try:
@@ -54,10 +57,21 @@ class TokenizerSource:
         except Exception as error:  # tokenizers raises bare Exception on malformed JSON
             raise UsageError(f"{self.path} cannot be read as a tokenizer: {error}") from error
 
+    def of_thread(self) -> Tokenizer:
+        """This thread's object, loaded once, with whatever truncation was set last.
+
+        Loading takes as long as encoding a thousand short rows, and many splits are no longer.
+        """
+        loaded: dict[tuple[Path, str], Tokenizer] = vars(_THREAD).setdefault("loaded", {})
+        key = (self.path, self.digest)
+        if key not in loaded:
+            loaded[key] = self.load()
+        return loaded[key]
+
     @cached_property
     def vocab_size(self) -> int:
         """Number of token ids, added tokens included."""
-        return int(self.load().get_vocab_size(with_added_tokens=True))
+        return int(self.of_thread().get_vocab_size(with_added_tokens=True))
 
 
 def open_tokenizer(name_or_dir: str) -> TokenizerSource:
@@ -121,12 +135,11 @@ class EncodedChunk:
 
 
 class ExampleEncoder:
-    """Encodes rows of one task with one tokenizer; not to be shared between threads."""
+    """Encodes rows of one task with one tokenizer, in the thread that made it."""
 
     def __init__(self, spec: TaskSpec, tokenizer: TokenizerSource, max_tokens: int) -> None:
         self._spec = spec
-        self._tokenizer = tokenizer.load()
-        self._tokenizer.no_padding()
+        self._tokenizer = tokenizer.of_thread()
         special = self._tokenizer.num_special_tokens_to_add(is_pair=True)
         if max_tokens <= special:
             raise UsageError(
@@ -136,7 +149,6 @@ class ExampleEncoder:
         if isinstance(spec.head, Generation):
             _check_answer_room(spec.head.max_target_tokens, self._tokenizer)
         self._max_tokens = max_tokens
-        self._limit_tokens()
         self.token_type = pa.uint16() if tokenizer.vocab_size <= 1 << 16 else pa.uint32()
 
     def encode(
@@ -166,6 +178,7 @@ class ExampleEncoder:
         self, examples: Sequence[Example], *, every_window: bool = True
     ) -> EncodedChunk:
         """Encode examples that were made already; labels are not counted."""
+        self._limit_tokens()  # other encoders of this thread have the same tokenizer
         encodings = self._tokenize([example.segments for example in examples])
         records = examples
         if isinstance(self._spec.head, Span):
@@ -178,6 +191,7 @@ class ExampleEncoder:
         )
 
     def _limit_tokens(self) -> None:
+        self._tokenizer.no_padding()
         if self._spec.head.type == Span.type:
             self._tokenizer.no_truncation()  # the context is cut into windows afterwards
         else:
@@ -276,7 +290,6 @@ class ExampleEncoder:
     ) -> list[Answer | None]:
         self._tokenizer.enable_truncation(max_tokens)
         encoded = self._tokenizer.encode_batch_fast([target or "" for target in targets])
-        self._limit_tokens()
         return [
             None if text is None else Answer(text=text, encoding=encoding)
             for text, encoding in zip(targets, encoded, strict=True)

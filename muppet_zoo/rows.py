@@ -14,6 +14,9 @@ from typing import Any
 Row = Mapping[str, Any]
 Columns = dict[str, str]  # column path -> declared type
 
+# dict first: what readers return, and told without asking the abstract class.
+_MAPPINGS = (dict, Mapping)
+
 
 class RowProblem(Exception):  # noqa: N818 - it is caught and listed, seldom raised to a user
     """This row cannot be used; the builder adds task, split and row number."""
@@ -30,7 +33,7 @@ def get_path(row: Row, path: str) -> Any:
     """
     value: Any = row
     for part in path.split("."):
-        if not isinstance(value, Mapping) or part not in value:
+        if not isinstance(value, _MAPPINGS) or part not in value:
             has = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
             raise RowProblem(f"column '{path}' is missing (found: {has})")
         value = value[part]

@@ -407,6 +407,22 @@ def test_a_tokenizer_is_known_by_its_bytes(tmp_path: Path) -> None:
     assert open_tokenizer(str(saved.path)).digest == saved.digest
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("other", KINDS)
+def test_encoders_of_one_thread_do_not_disturb_each_other(
+    kind: str, other: str, tmp_path: Path
+) -> None:
+    """They have one tokenizer object, whose truncation each sets."""
+    tokenizer, row = word_piece(tmp_path), KINDS[kind][1]
+    spec = spec_of(tmp_path, kind)
+    second = spec_of(tmp_path, other)
+    alone = encode(spec, tokenizer, row, max_tokens=12)
+    ours = ExampleEncoder(spec, tokenizer, 12)
+    for max_tokens in (5, 40):
+        encode(second, tokenizer, KINDS[other][1], max_tokens=max_tokens + 3)
+        assert ours.encode([(0, row)], labelled=True).batch.equals(alone.batch)
+
+
 def test_a_folder_without_a_tokenizer_is_explained(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no tokenizer\.json in '.*'; give a folder that has one"):
         open_tokenizer(str(tmp_path))

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import click
 
-from benchmarks.speed.generated import generated_tasks, write_rows
-from benchmarks.speed.inputs import MAX_TOKENS, WORK, encoder_folder
-from benchmarks.speed.peers import OURS, run_contender
+from benchmarks.speed.generated import run_build
 from benchmarks.speed.record import Goal, Row, Spread, write_row
 
 
@@ -35,11 +33,7 @@ def main(rows: int) -> None:
 
 def peak_mb(rows: int) -> float:
     """The peak of a new process that builds so many rows of one task."""
-    folder = WORK / f"memory-{rows}"
-    if not (folder / "rows").is_dir():
-        write_rows(folder / "rows", generated_tasks(1), rows)
-    built, tokenizer = folder / "built", encoder_folder() / "tokenizer.json"
-    said = run_contender(OURS, "generated_build", folder / "rows", 1, tokenizer, built, MAX_TOKENS)
+    said = run_build(rows)
     return float(said["peak_mb"])
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -17,6 +18,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.invented import invented
 from benchmarks.speed.inputs import MAX_TOKENS, WORK, encoder_folder
+from benchmarks.speed.peers import OURS, run_contender
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.shards import open_task
@@ -33,13 +35,18 @@ def generated_tasks(num_tasks: int) -> list[TaskSpec]:
     return [replace(spec, name=f"generated_{i:04}", source=source) for i in range(num_tasks)]
 
 
-def write_rows(mirror: Path, tasks: Sequence[TaskSpec], num_rows: int) -> None:
-    """About `num_rows` rows in all, equally many of each task, in a mirror folder."""
+def write_rows(
+    mirror: Path, tasks: Sequence[TaskSpec], num_rows: int, max_tokens: int = MAX_TOKENS
+) -> None:
+    """About `num_rows` rows in all, equally many of each task, in a mirror folder.
+
+    max_tokens: of the longest row; the others are shorter in proportion.
+    """
     words = np.array(_words())
     random = np.random.default_rng(1)
     each = max(1, num_rows // len(tasks))
     for number, spec in enumerate(tasks):
-        lengths = np.roll(invented(each, MAX_TOKENS, 2).lengths, number) - SPECIAL_TOKENS
+        lengths = np.roll(invented(each, max_tokens, 2).lengths, number) - SPECIAL_TOKENS
         drawn = iter(np.split(random.choice(words, lengths.sum()), np.cumsum(lengths)))
         (mirror / spec.name).mkdir(parents=True, exist_ok=True)
         with (mirror / spec.name / "train.jsonl").open("w", encoding="utf-8") as file:
@@ -48,21 +55,38 @@ def write_rows(mirror: Path, tasks: Sequence[TaskSpec], num_rows: int) -> None:
                 file.write(json.dumps(line) + "\n")
 
 
-def generated_shards(num_rows: int, num_tasks: int) -> tuple[Path, list[str]]:
-    """The build folder of such tasks, made once, and the tasks' names."""
-    folder = WORK / f"generated-{num_rows}-{num_tasks}"
-    tasks, mirror = generated_tasks(num_tasks), folder / "rows"
-    if not mirror.is_dir():
-        write_rows(mirror, tasks, num_rows)
+def generated_rows(num_rows: int, num_tasks: int, max_tokens: int = MAX_TOKENS) -> Path:
+    """A folder that has such rows under `rows`, made once."""
+    folder = WORK / f"generated-{num_rows}-{num_tasks}-{max_tokens}"
+    if not (folder / "rows").is_dir():
+        write_rows(folder / "unfinished", generated_tasks(num_tasks), num_rows, max_tokens)
+        (folder / "unfinished").rename(folder / "rows")
+    return folder
+
+
+def generated_shards(
+    num_rows: int, num_tasks: int, max_tokens: int = MAX_TOKENS
+) -> tuple[Path, list[str]]:
+    """The build folder of such rows, made once, and the tasks' names."""
+    folder, tasks = generated_rows(num_rows, num_tasks, max_tokens), generated_tasks(num_tasks)
     report = build(
         tasks,
         tokenizer=open_tokenizer(str(encoder_folder())),
         out=folder / "built",
-        options=BuildOptions(mirror=mirror, max_tokens=MAX_TOKENS),
+        options=BuildOptions(mirror=folder / "rows", max_tokens=max_tokens),
     )
     if report.errors:
         raise click.ClickException(str(report.errors[0]))
     return folder / "built", [spec.name for spec in tasks]
+
+
+def run_build(num_rows: int, num_tasks: int = 1, max_tokens: int = MAX_TOKENS) -> dict[str, Any]:
+    """What a new process says that builds such rows: seconds, rows, peak_mb."""
+    folder = generated_rows(num_rows, num_tasks, max_tokens)
+    tokenizer, built = encoder_folder() / "tokenizer.json", folder / "built-again"
+    return run_contender(
+        OURS, "generated_build", folder / "rows", num_tasks, tokenizer, built, max_tokens
+    )
 
 
 def shard_list(built: Path, names: Sequence[str]) -> Path:

@@ -10,7 +10,6 @@ import tracemalloc
 import click
 import numpy as np
 
-from benchmarks.order import even_order
 from benchmarks.speed.record import Goal, Row, Spread, interleave, seconds, write_row
 from muppet_zoo.order import Order
 
@@ -19,11 +18,17 @@ COMMAND = "python -m benchmarks.speed.order"
 WHAT = "order of 10⁸ rows, 1,000 tasks"
 
 
+def even_sizes(num_rows: int, num_tasks: int) -> tuple[int, ...]:
+    """Rows of each task, as equal as can be."""
+    each, more = divmod(num_rows, num_tasks)
+    return (each + 1,) * more + (each,) * (num_tasks - more)
+
+
 @click.command()
 @click.option("--rounds", default=101, show_default=True)
 def main(rounds: int) -> None:
     """Measure, and store a row for time and one for memory."""
-    sizes = even_order(NUM_ROWS, NUM_TASKS).task_sizes
+    sizes = even_sizes(NUM_ROWS, NUM_TASKS)
     positions = iter(np.random.default_rng(0).integers(0, NUM_ROWS, rounds + 2).tolist())
 
     def seek() -> None:

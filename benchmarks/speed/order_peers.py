@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 import numpy as np
 
-from benchmarks.order import even_order
+from benchmarks.speed.order import even_sizes
 from benchmarks.speed.peers import python_of, run_contender, versions_of
 from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, seconds, write_row
 from muppet_zoo.order import Order
@@ -20,7 +20,7 @@ NUM_ROWS, NUM_TASKS = 1_000_000, 100
 @click.option("--rounds", default=5, show_default=True)
 def main(rounds: int) -> None:
     """Measure, and store the row."""
-    sizes = even_order(NUM_ROWS, NUM_TASKS).task_sizes
+    sizes = even_sizes(NUM_ROWS, NUM_TASKS)
     megabytes: list[float] = []
 
     def theirs() -> float:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import venv
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
@@ -36,15 +39,21 @@ def main() -> None:
 
 def make_environment(name: str) -> None:
     """Make the environment of one peer, unless it is that of the requirements already."""
-    folder, wanted = PEERS / name, (REQUIREMENTS / f"{name}.txt").read_text("utf-8")
-    stamp = folder / "installed.txt"
-    if stamp.is_file() and stamp.read_text("utf-8") == wanted:
+    if is_installed(name):
         return
+    folder, wanted = PEERS / name, (REQUIREMENTS / f"{name}.txt").read_text("utf-8")
     note(f"making {folder.relative_to(ROOT)}")
     venv.create(folder, with_pip=True)
     install = [str(python_of(name)), "-m", "pip", "install", "-qq", "-r"]
     subprocess.run([*install, str(REQUIREMENTS / f"{name}.txt")], check=True)
-    stamp.write_text(wanted, "utf-8")
+    (folder / "installed.txt").write_text(wanted, "utf-8")
+
+
+def is_installed(name: str) -> bool:
+    """Whether the environment is there, from the requirements as they are now."""
+    stamp = PEERS / name / "installed.txt"
+    wanted = (REQUIREMENTS / f"{name}.txt").read_text("utf-8")
+    return stamp.is_file() and stamp.read_text("utf-8") == wanted
 
 
 def python_of(name: str) -> Path:
@@ -58,7 +67,7 @@ def versions_of(name: str) -> dict[str, str]:
     Raises:
         click.ClickException: the environment is not there.
     """
-    if not (PEERS / name / "installed.txt").is_file():
+    if not is_installed(name):
         raise click.ClickException(f"the peer {name} is not installed; run make bench-peers")
     lines = (REQUIREMENTS / f"{name}.txt").read_text("utf-8").split()
     return dict(line.split("==") for line in lines)
@@ -76,12 +85,47 @@ def prepare(python: Path, script: str, *arguments: object) -> None:
     _run([str(python), "-m", module, "prepare", *map(str, arguments)])
 
 
+@contextmanager
+def asked(python: Path, script: str, *arguments: object) -> Iterator[Callable[[object], Any]]:
+    """A contender that stays and answers a line with a line of JSON; it ends with the block.
+
+    Raises:
+        click.ClickException: it ended before it answered.
+    """
+    command = [str(python), "-m", f"benchmarks.speed.contenders.{script}", *map(str, arguments)]
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, env=_environment(), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+        ) as process,
+    ):  # fmt: skip
+        questions, answers = process.stdin, process.stdout
+        assert questions is not None
+        assert answers is not None
+
+        def answer() -> Any:
+            for line in answers:
+                if line.startswith("{"):
+                    return json.loads(line)
+            errors.seek(0)
+            raise click.ClickException(f"{shlex.join(command)}\n{errors.read()[-3000:]}")
+
+        def ask(question: object) -> Any:
+            questions.write(f"{question}\n")
+            questions.flush()
+            return answer()
+
+        answer()  # that it is ready
+        yield ask
+        questions.close()
+
+
 def _run(command: Sequence[str]) -> str:
-    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, **offline},
+        env=_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -89,6 +133,11 @@ def _run(command: Sequence[str]) -> str:
     if done.returncode:
         raise click.ClickException(f"{' '.join(command)}\n{done.stderr[-3000:]}")
     return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    return {**os.environ, **offline}
 
 
 OURS = sys.executable

@@ -6,7 +6,7 @@ python -m benchmarks.speed.training.overheads --mirror DIR [--rounds N]
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +29,7 @@ from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, secon
 from benchmarks.speed.training.bare_loops import MultiHead, padded
 from benchmarks.speed.training.inputs import (
     CPU,
+    LEARNING_RATE,
     Example,
     Inputs,
     engine_of,
@@ -75,8 +76,8 @@ def _heads(inputs: Inputs, rounds: int) -> None:
     batches = micro_batches(invented(4096, 128, 30_000), 1024, STEPS)
     rates = interleave(
         {
-            "1 head": _steps(inputs, batches, 1),
-            "50 heads": _steps(inputs, batches, NUM_HEADS),
+            "1 head": seconds(head_steps(inputs.encoder, batches, 1)),
+            "50 heads": seconds(head_steps(inputs.encoder, batches, NUM_HEADS)),
         },
         rounds=rounds,
     )
@@ -94,8 +95,10 @@ def _heads(inputs: Inputs, rounds: int) -> None:
     )
 
 
-def _steps(inputs: Inputs, batches: list[MicroBatch], num_heads: int) -> Callable[[], float]:
-    """Steps over the batches, whose rows are dealt out to the heads in turn."""
+def head_steps(
+    encoder_folder: Path, batches: Sequence[MicroBatch], num_heads: int
+) -> Callable[[], None]:
+    """What takes a step over each batch, whose rows are dealt out to the heads in turn."""
     slots = tuple(
         HeadSlot(
             task=f"task{i}",
@@ -110,9 +113,17 @@ def _steps(inputs: Inputs, batches: list[MicroBatch], num_heads: int) -> Callabl
         slots=slots, num_sentence_columns=num_heads * NUM_LABELS, num_token_columns=0
     )
     torch.manual_seed(0)
-    encoder = load_encoder(str(inputs.encoder), random_init=False)
+    encoder = load_encoder(str(encoder_folder), random_init=False)
     model = MultiTaskModel(encoder, layout, pooling="mean", dropout=0.1)
-    run = parse_run(with_defaults(run_settings(inputs)))
+    settings = with_defaults(
+        {
+            "data": "",
+            "model": {"encoder": str(encoder_folder)},
+            "optimizer": {"learning_rate": LEARNING_RATE, "gradient_clipping": 1.0},
+            "schedule": {"steps": 1},
+        }
+    )
+    run = parse_run(settings)
     engine = TorchEngine(model.train(), run, CPU)
     dealt = [to_tensors(_dealt(batch, num_heads), CPU) for batch in batches]
     learning_rates = base_rates(model, run.optimizer)
@@ -123,7 +134,7 @@ def _steps(inputs: Inputs, batches: list[MicroBatch], num_heads: int) -> Callabl
             engine.backward(losses.mean(), last=True)
             engine.step(learning_rates)
 
-    return seconds(steps)
+    return steps
 
 
 def _dealt(batch: MicroBatch, num_heads: int) -> MicroBatch:

@@ -9,7 +9,7 @@ own log, after the first steps.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +21,7 @@ from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, write
 from benchmarks.speed.training.inputs import SPECS, make_inputs, run_settings
 
 COMMAND = "python -m benchmarks.speed.training.processes --mirror DIR"
+STEPS = 16
 RUNS = {  # trainer, processes, threads of each
     "torch": ("torch", 1, 2),
     "DeepSpeed": ("deepspeed", 1, 2),
@@ -31,18 +32,14 @@ RUNS = {  # trainer, processes, threads of each
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--steps", default=16, show_default=True, help="Half of them count.")
+@click.option("--steps", default=STEPS, show_default=True, help="Half of them count.")
 def main(mirror: Path, rounds: int, steps: int) -> None:
     """Measure, and store two rows."""
-    settings = run_settings(make_inputs(mirror))
-    settings["batching"] |= {"micro_batches_per_step": 2}
-    settings |= {"schedule": {"steps": steps}, "logging": {"every_steps": steps // 2}}
-    with TemporaryDirectory() as folder:
-        run = Path(folder) / "run.yaml"
-        run.write_text(yaml.safe_dump(settings, sort_keys=False), "utf-8")
-        rates = interleave(
-            {name: _rate(run, *how) for name, how in RUNS.items()}, rounds=rounds, warm_up=0
-        )
+    rates = interleave(
+        {name: partial(run_rate, mirror, *how, steps=steps) for name, how in RUNS.items()},
+        rounds=rounds,
+        warm_up=0,
+    )
     for name, what, over, under, goal in (
         ("deepspeed_one_process", "training with DeepSpeed, ZeRO 0, one process, two threads",
          "DeepSpeed", "torch", Goal(at_least=1 / 1.05, unit="x")),
@@ -69,21 +66,21 @@ def main(mirror: Path, rounds: int, steps: int) -> None:
         )
 
 
-def _rate(run: Path, trainer: str, processes: int, threads: int) -> Callable[[], float]:
-    """A contender: tokens per second over the second half of a run's steps."""
-
-    def rate() -> float:
-        with TemporaryDirectory() as folder:
-            out = Path(folder) / "out"
-            run_cli(
-                "train", run, "--trainer", trainer, "--num-processes", str(processes),
-                "--specs", SPECS, "--out", out,
-                environment={"OMP_NUM_THREADS": str(threads)},
-            )  # fmt: skip
-            *_, last = (out / "metrics.jsonl").read_text("utf-8").splitlines()
-        return float(json.loads(last)["tokens_per_s"])
-
-    return rate
+def run_rate(mirror: Path, trainer: str, processes: int, threads: int, steps: int = STEPS) -> float:
+    """Tokens per second over the second half of a run's steps."""
+    settings = run_settings(make_inputs(mirror))
+    settings["batching"] |= {"micro_batches_per_step": 2}
+    settings |= {"schedule": {"steps": steps}, "logging": {"every_steps": steps // 2}}
+    with TemporaryDirectory() as folder:
+        run, out = Path(folder) / "run.yaml", Path(folder) / "out"
+        run.write_text(yaml.safe_dump(settings, sort_keys=False), "utf-8")
+        run_cli(
+            "train", run, "--trainer", trainer, "--num-processes", str(processes),
+            "--specs", SPECS, "--out", out,
+            environment={"OMP_NUM_THREADS": str(threads)},
+        )  # fmt: skip
+        *_, last = (out / "metrics.jsonl").read_text("utf-8").splitlines()
+    return float(json.loads(last)["tokens_per_s"])
 
 
 if __name__ == "__main__":

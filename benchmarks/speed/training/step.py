@@ -3,13 +3,17 @@
     python -m benchmarks.speed.training.step --mirror DIR [--rounds N] [--steps N]
 
 MiniLM, ten real classification tasks, fp32, dropout on, AdamW with clipping, about as many tokens
-in every step. Tokens are those of texts, padding is not counted.
+in every step. Tokens are those of texts, padding is not counted. tasknet takes part where its
+environment is (make bench-peers).
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,10 +23,18 @@ from muppet_zoo_torch import loop
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.plan import Plan
 
+from benchmarks.speed.peers import asked, is_installed, python_of, versions_of
 from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, write_row
 from benchmarks.speed.training.bare_loops import limit, naive_mixed, same_micro_batches
 from benchmarks.speed.training.hf_trainer import hf_trainer
-from benchmarks.speed.training.inputs import engine_of, make_inputs, run_settings
+from benchmarks.speed.training.inputs import (
+    ROWS_PER_STEP,
+    Inputs,
+    engine_of,
+    make_inputs,
+    run_settings,
+)
+from muppet_zoo.console import note
 
 COMMAND = "python -m benchmarks.speed.training.step --mirror DIR"
 RIVALS = {
@@ -41,6 +53,10 @@ RIVALS = {
     "Trainer": (
         "transformers.Trainer, one head a task, one task in a batch",
         Goal(unit="x"),
+    ),
+    "tasknet": (
+        "tasknet's Trainer, one task in a batch",
+        Goal(at_least=1.8, unit="x"),
     ),
     "naive mixed": (
         "a plain loop over random rows of all tasks, padded to the longest",
@@ -74,18 +90,22 @@ def main(mirror: Path, rounds: int, steps: int) -> None:
         engine, plan = engine_of(run_settings(inputs), out)
         grouped = hf_trainer(inputs, out / "grouped", grouped=True)
         random = hf_trainer(inputs, out / "random", grouped=False)
-        rates = interleave(
-            {
-                "muppet-zoo": _timed(ours(engine, plan), steps),
-                "limit": _timed(limit(inputs), steps),
-                "same micro-batches": _timed(same_micro_batches(inputs, plan), steps),
-                "Trainer, grouped by length": lambda: grouped(steps),
-                "Trainer": lambda: random(steps),
-                "naive mixed": _timed(naive_mixed(inputs), steps),
-            },
-            rounds=rounds,
-        )
-    for name, (against, goal) in RIVALS.items():
+        contenders: dict[str, Callable[[], float]] = {
+            "muppet-zoo": _timed(ours(engine, plan), steps),
+            "limit": _timed(limit(inputs), steps),
+            "same micro-batches": _timed(same_micro_batches(inputs, plan), steps),
+            "Trainer, grouped by length": lambda: grouped(steps),
+            "Trainer": lambda: random(steps),
+            "naive mixed": _timed(naive_mixed(inputs), steps),
+        }
+        with ExitStack() as stack:
+            if is_installed("tasknet"):
+                contenders["tasknet"] = stack.enter_context(tasknet(inputs, out, steps))
+            else:
+                note("without tasknet, whose environment is not there; make bench-peers makes it")
+            rates = interleave(contenders, rounds=rounds)
+    for name in contenders.keys() & RIVALS.keys():
+        against, goal = RIVALS[name]
         write_row(
             Row(
                 name=f"step_{name.lower().replace(', ', '_').replace(' ', '_')}",
@@ -99,6 +119,7 @@ def main(mirror: Path, rounds: int, steps: int) -> None:
                     {key: rates[key] for key in ("muppet-zoo", name)}, "tokens/s without padding"
                 ),
                 tried=TRIED.get(name, ""),
+                peers=versions_of(name) if name == "tasknet" else {},
             )
         )
 
@@ -115,6 +136,17 @@ def ours(engine: Engine, plan: Plan) -> Callable[[int], int]:
         return int(tally.cells[0])
 
     return steps
+
+
+@contextmanager
+def tasknet(inputs: Inputs, out: Path, steps: int) -> Iterator[Callable[[], float]]:
+    """The peer in a process of its own, which does nothing between its turns."""
+    examples = out / "examples.jsonl"
+    with examples.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(row)) + "\n" for row in inputs.examples())
+    arguments = (python_of("tasknet"), "tasknet_step", examples, inputs.encoder, ROWS_PER_STEP)
+    with asked(*arguments) as ask:
+        yield lambda: float(ask(steps)["tokens_per_s"])
 
 
 def _timed(steps: Callable[[int], int], number: int) -> Callable[[], float]:
