@@ -6,7 +6,7 @@ STAMP := .venv/installed.stamp
 REAL_STAMP := .venv/real.stamp
 PIP_QUIET := PIP_DISABLE_PIP_VERSION_CHECK=1
 
-.PHONY: help install demo test test-long lint real zoo-table findings bench bench-build bench-train bench-peers clean
+.PHONY: help install demo test test-long lint real zoo-table findings bench bench-startup bench-build bench-train bench-peers exactness clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,39 +47,41 @@ real: $(REAL_STAMP)  ## pre-finetune MiniLM on fifteen real tasks (DATA=folder o
 zoo-table: $(REAL_STAMP)  ## write rows, lengths and labels of real tasks into task_specs/README.md (DATA=…)
 	$(BIN)/python -m benchmarks.zoo_table --mirror $(DATA)
 
-bench: $(STAMP)  ## measure start-up, order, rebuild, R3F, and whether gradients depend on the cut
-	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.order
-	$(BIN)/python -m benchmarks.exactness
-	$(BIN)/python -m benchmarks.speed.startup
-	$(BIN)/python -m benchmarks.speed.order
-	$(BIN)/python -m benchmarks.speed.rebuild
-	$(BIN)/python -m benchmarks.r3f
-	$(BIN)/python -m benchmarks.speed.table
-
-bench-train: $(REAL_STAMP)  ## measure step, heads, checkpoint, evaluation, processes on real tasks (DATA=folder of rows)
-	$(BIN)/python -m benchmarks.speed.training.step --mirror $(DATA)
-	$(BIN)/python -m benchmarks.speed.training.overheads --mirror $(DATA)
-	$(BIN)/python -m benchmarks.speed.training.processes --mirror $(DATA)
-	$(BIN)/python -m benchmarks.speed.table
-
 findings: $(STAMP)  ## write the tables and figures of benchmarks/FINDINGS.md from the raw results
 	$(BIN)/python -m benchmarks.findings.render
 
-bench-build: $(REAL_STAMP)  ## measure build and padding on real tasks (DATA=folder of rows)
+# Half an hour on two cores. Each script stores its rows; the table is made of them.
+bench: bench-startup bench-build bench-train  ## measure the speed table again, but for the peers (DATA=folder of rows)
+	$(BIN)/python -m benchmarks.speed.table
+
+bench-startup: $(STAMP)  ## measure start-up, order and rebuild, which need no rows
+	$(BIN)/python -m benchmarks.speed.startup
+	$(BIN)/python -m benchmarks.speed.order
+	$(BIN)/python -m benchmarks.speed.rebuild
+
+bench-build: $(REAL_STAMP)  ## measure build, padding and growth on real rows
 	$(BIN)/python -m benchmarks.speed.build --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.build_memory
-	$(BIN)/python -m benchmarks.speed.growth --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.padding --mirror $(DATA)
-	$(BIN)/python -m benchmarks.speed.table
+	$(BIN)/python -m benchmarks.speed.growth --mirror $(DATA)
+
+bench-train: $(REAL_STAMP)  ## measure training and evaluation on real rows
+	$(BIN)/python -m benchmarks.r3f
+	$(BIN)/python -m benchmarks.speed.training.step --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.training.overheads --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.training.processes --mirror $(DATA)
 
 bench-peers: $(REAL_STAMP)  ## measure against peers, each in an environment of its own under runs/peers
 	$(BIN)/python -m benchmarks.speed.peers
 	$(BIN)/python -m benchmarks.speed.feed
 	$(BIN)/python -m benchmarks.speed.startup_peers
 	$(BIN)/python -m benchmarks.speed.order_peers
-	test ! -d $(DATA) || $(BIN)/python -m benchmarks.speed.build_peers --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.build_peers --mirror $(DATA)
+	$(BIN)/python -m benchmarks.speed.training.step --mirror $(DATA)
 	$(BIN)/python -m benchmarks.speed.table
+
+exactness: $(STAMP)  ## write the table of gradients by micro-batches, processes and ZeRO stages
+	$(BIN)/python -m benchmarks.exactness
 
 clean:  ## remove .venv, caches and runs
 	rm -rf .venv runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
