@@ -67,10 +67,11 @@ def test_noise_has_the_distribution_that_was_asked_for(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
-def test_noise_of_a_row_depends_on_its_key_alone(kind: str) -> None:
-    wide = noise(KEYS, 9, 4, settings(noise=kind))
-    assert torch.equal(wide[:, :5], noise(KEYS, 5, 4, settings(noise=kind)))
-    assert torch.equal(wide[1:2], noise(KEYS[1:2], 9, 4, settings(noise=kind)))
+@pytest.mark.parametrize("size", [4, 6])
+def test_noise_of_a_row_depends_on_its_key_alone(kind: str, size: int) -> None:
+    wide = noise(KEYS, 9, size, settings(noise=kind))
+    assert torch.equal(wide[:, :5], noise(KEYS, 5, size, settings(noise=kind)))
+    assert torch.equal(wide[1:2], noise(KEYS[1:2], 9, size, settings(noise=kind)))
     assert not torch.equal(wide[0], wide[1])
 
 

@@ -33,10 +33,10 @@ from muppet_zoo_torch.batch import TensorBatch, TensorRows
 from muppet_zoo_torch.heads import HEAD_MATH, HeadInput
 
 # SplitMix64, as in muppet_zoo.order, whose constants these are; torch has no unsigned 64 bits.
-_STEP, _TWO_STEPS = 0x9E3779B97F4A7C15 - (1 << 64), 2 * 0x9E3779B97F4A7C15 - (1 << 64)
+_STEP = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
-_BITS = 24  # of a single-precision mantissa
+_PARTS = 4  # of a word, 16 bits each: 65,536 values of noise are plenty, and a word costs 11 passes
 
 
 def noise_keys(batch: MicroBatch, seed: int, step: int) -> Tensor:
@@ -58,14 +58,20 @@ def noise_keys(batch: MicroBatch, seed: int, step: int) -> Tensor:
 
 def noise(keys: Tensor, num_tokens: int, size: int, settings: R3F) -> Tensor:
     """(B, T, size) float32, on the device of `keys`; of each row only its own key matters."""
-    place = torch.arange(num_tokens * size, device=keys.device).view(1, num_tokens, size)
-    state = keys[:, None, None] + place * _TWO_STEPS
-    first = _fraction(_mix(state + _STEP))
     if settings.noise == "uniform":
-        return (2 * first - 1) * settings.epsilon
+        return (2 * _fractions(keys, num_tokens, size) - 1) * settings.epsilon
     # Box and Muller 1958, "A note on the generation of random normal deviates".
-    second = _fraction(_mix(state + _TWO_STEPS))
+    first, second = _fractions(keys, num_tokens, 2 * size).chunk(2, -1)
     return (-2 * first.log()).sqrt() * torch.cos(2 * math.pi * second) * settings.epsilon
+
+
+def _fractions(keys: Tensor, num_tokens: int, size: int) -> Tensor:
+    """(B, T, size) float32: the middles of equal parts of (0, 1), never 0, never 1."""
+    num_words = -(-size // _PARTS)
+    place = torch.arange(1, num_tokens * num_words + 1, device=keys.device)
+    words = _mix(keys[:, None, None] + (place * _STEP).view(1, num_tokens, num_words))
+    parts = words.view(torch.int16)[..., :size]
+    return (parts.float() + 0.5) * 2.0**-16 + 0.5
 
 
 def _mix(words: Tensor) -> Tensor:
@@ -77,11 +83,6 @@ def _mix(words: Tensor) -> Tensor:
 def _shifted(words: Tensor, bits: int) -> Tensor:
     """A logical shift to the right; torch's own keeps the sign."""
     return (words >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _fraction(words: Tensor) -> Tensor:
-    """The middle of one of 2^24 equal parts of (0, 1): never 0, never 1."""
-    return (_shifted(words, 64 - _BITS).double() + 0.5).mul_(2.0**-_BITS).float()
 
 
 def with_noised(batch: TensorBatch) -> TensorBatch:
