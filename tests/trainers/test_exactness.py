@@ -29,6 +29,7 @@ def test_only_results_of_the_same_code_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # five minutes and more on busy cores
 def test_gradients_do_not_depend_on_the_cut(tmp_path: Path) -> None:
     arguments = ["--ranks", "2", "--micro-batches", "1", "--micro-batches", "4", "--no-absent",
                  "--out", str(tmp_path)]  # fmt: skip

@@ -67,11 +67,16 @@ def start_on(host: str, command: Sequence[str]) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def torchrun(node: int) -> list[str]:
+def torchrun(hosts: Sequence[str], command: Sequence[str]) -> list[subprocess.Popen[str]]:
+    """A launcher on each host, with one process."""
+    launcher = (
+        "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1",
+        "--master-addr", ADDRESSES[0], "--master-port", PORT,
+    )  # fmt: skip
     return [
-        "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(node),
-        "--nproc-per-node", "1", "--master-addr", ADDRESSES[0], "--master-port", PORT,
-    ]  # fmt: skip
+        start_on(host, [*launcher, "--node-rank", str(node), *command])
+        for node, host in enumerate(hosts)
+    ]
 
 
 def train_here(run: Path, specs: Path, out: Path) -> None:
@@ -87,8 +92,7 @@ def test_torchrun_on_two_hosts(
 ) -> None:
     run, ours, theirs = write_run(tmp_path, quickstart_data, 6), tmp_path / "a", tmp_path / "b"
     command = train(run, mixed_specs, theirs, "--launched")
-    both = [start_on(host, [*torchrun(node), *command]) for node, host in enumerate(hosts)]
-    for code, _, said in finish(both):
+    for code, _, said in finish(torchrun(hosts, command)):
         assert code == 0, said
     train_here(run, mixed_specs, ours)
     assert_same_model(ours, theirs)
@@ -124,7 +128,7 @@ def test_a_host_that_cannot_be_reached_any_more(
     """The cable is cut: neither side hears anything, and both give up within the timeout."""
     run, ours, theirs = write_run(tmp_path, quickstart_data, 300), tmp_path / "a", tmp_path / "b"
     command = train(run, mixed_specs, theirs, "--launched", "--set", "deepspeed.timeout_minutes=1")
-    both = [start_on(host, [*torchrun(node), *command]) for node, host in enumerate(hosts)]
+    both = torchrun(hosts, command)
     wait_until_logged(theirs, 9)
     ip("-n", hosts[1], "link", "set", "cable", "down")
     cut = time.monotonic()
@@ -134,10 +138,7 @@ def test_a_host_that_cannot_be_reached_any_more(
         assert code != 0
         assert f"process {rank} of 2 on " in said
     ip("-n", hosts[1], "link", "set", "cable", "up")
-    again = [
-        start_on(host, [*torchrun(node), *command, "--resume"]) for node, host in enumerate(hosts)
-    ]
-    for code, _, said in finish(again):
+    for code, _, said in finish(torchrun(hosts, [*command, "--resume"])):
         assert code == 0, said
     train_here(run, mixed_specs, ours)
     assert_same_model(ours, theirs)
@@ -150,7 +151,7 @@ def test_a_host_that_loses_its_power(
     """Every process of the second host dies at once; the first one ends, and says so."""
     run, theirs = write_run(tmp_path, quickstart_data, 300), tmp_path / "b"
     command = train(run, mixed_specs, theirs, "--launched", "--set", "deepspeed.timeout_minutes=1")
-    both = [start_on(host, [*torchrun(node), *command]) for node, host in enumerate(hosts)]
+    both = torchrun(hosts, command)
     wait_until_logged(theirs, 9)
     there = subprocess.run(
         ["ip", "netns", "pids", hosts[1]], check=True, capture_output=True, text=True

@@ -145,7 +145,7 @@ def assert_equal(
         (expected[f"model/heads.safetensors:{k}"] - start[k]).abs().max().item()
         for k in ("sentence.weight", "token.weight")
     )
-    assert moved > 1e-2, "the comparison means nothing if nothing was learned"
+    assert moved > 5e-3, "the comparison means nothing if nothing was learned"
 
 
 def final_scores(out: Path) -> dict[str, float]:
