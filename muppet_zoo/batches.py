@@ -49,7 +49,8 @@ class Batching:
     mixed:                tasks mix inside a micro-batch, so that mixing costs no padding.
     heterogeneous:        one task a micro-batch, several a step.
     batch_homogeneous:    one task a step; a step ends early where a task has no more in the window.
-    dataset_homogeneous:  one task after another, in the order of the mixture, once an epoch.
+    dataset_homogeneous:  one task after another, in the order of the mixture, once an epoch; a run
+                          of fewer steps takes a part of each.
     Source: the last three are those that MUPPET compares (arXiv:2101.11038, section 3.3).
     """
 

@@ -34,6 +34,7 @@ from muppet_zoo.targets import TOKEN
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+TOKENIZER_FILE = "tokenizer.json"
 _THREAD = threading.local()
 
 
@@ -88,7 +89,7 @@ def open_tokenizer(name_or_dir: str) -> TokenizerSource:
 def _tokenizer_file(name_or_dir: str) -> Path:
     path = Path(name_or_dir)
     if path.is_dir():
-        path = path / "tokenizer.json"
+        path = path / TOKENIZER_FILE
     if not path.is_file():
         if Path(name_or_dir).exists() or name_or_dir.count("/") > 1 or name_or_dir[:1] in "./~":
             raise UsageError(
@@ -104,7 +105,7 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(name, "tokenizer.json"))
+        return Path(hf_hub_download(name, TOKENIZER_FILE))
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(

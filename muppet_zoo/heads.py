@@ -44,6 +44,7 @@ from muppet_zoo.rows import (
 from muppet_zoo.spans import Span
 from muppet_zoo.targets import (
     IGNORED,
+    NO_TOKEN,
     SENTENCE,
     TOKEN,
     UNLABELLED,
@@ -241,16 +242,28 @@ class TokenClassification:
         encodings: Sequence[Encoding],
         token_type: pa.DataType,
     ) -> TargetColumns:
-        rows, num_cut = [], 0
+        rows, firsts, num_cut = [], [], 0
         for target, encoding in zip(targets, encodings, strict=True):
-            row, seen = [], set()
-            for word in encoding.word_ids:
-                scored = target is not None and word is not None and word not in seen
-                row.append(target[word] if scored else IGNORED)  # type: ignore[index]
-                seen.add(word)
+            first: dict[int, int] = {}
+            for token, word in enumerate(encoding.word_ids):
+                if word is not None:
+                    first.setdefault(word, token)
+            row = [IGNORED] * len(encoding.word_ids)
+            for word, token in first.items() if target is not None else ():
+                row[token] = target[word]  # type: ignore[index]
             rows.append(row)
-            num_cut += target is not None and not seen.issuperset(range(len(target)))
-        return TargetColumns(columns={"target": _int_lists(rows)}, num_cut=num_cut)
+            num_words = max(first, default=-1) + 1 if target is None else len(target)
+            firsts.append([first.get(word, NO_TOKEN) for word in range(num_words)])
+            num_cut += target is not None and len(first) < num_words
+        return TargetColumns(
+            columns={
+                "target": _int_lists(rows),
+                # For scoring: words that were cut off are wrong, not forgotten.
+                "tags": _int_lists([list(target or ()) for target in targets]),
+                "first_token": _int_lists(firsts),
+            },
+            num_cut=num_cut,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

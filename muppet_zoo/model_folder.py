@@ -120,6 +120,7 @@ class _Description:
     step: int
     seed: int
     overlap: dict[str, ComparedSplit] | None = None
+    earlier_tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,8 @@ class ModelFolder(_Description):
     """What heads.json says, and where it lies.
 
     overlap: the evaluation splits that the training rows were compared with; see `overlap.record`.
+    earlier_tasks: what the encoder had been trained on when this training began, in order of names.
+    Both speak of all trainings that led to this model, one after another.
     """
 
     path: Path
@@ -195,7 +198,7 @@ def with_slots_for(model: ModelFolder, specs: Sequence[TaskSpec]) -> HeadLayout:
         if before is None and now.shared_head is not None:
             before = shared.get((now.head, now.shared_head))
         if before is None:
-            raise UnknownNameError(f"head of {model.path}", spec.name, model.tasks)
+            raise UnknownNameError(f"task with a head in {model.path}", spec.name, model.tasks)
         for what in ("head", "labels", "range"):
             if getattr(before, what) != getattr(now, what):
                 raise CheckpointError(
@@ -228,6 +231,17 @@ def find_model(path: Path) -> ModelFolder:
         f"no trained model in {path}: neither {LAYOUT_FILE} nor {MODEL_FOLDER}/{LAYOUT_FILE} is "
         f"there; give the folder that `muppet-zoo train --out` wrote"
     )
+
+
+def model_of_encoder(encoder: str) -> ModelFolder | None:
+    """The model folder that an encoder, by its path, lies in; None for any other encoder.
+
+    Raises:
+        CheckpointError: the folder is damaged.
+    """
+    path = Path(encoder)
+    ours = path.name == ENCODER_FOLDER and (path.parent / LAYOUT_FILE).is_file()
+    return find_model(path.parent) if ours else None
 
 
 def _check_checksums(folder: Path) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 UNLABELLED = -1
 IGNORED = -100  # PyTorch's default ignore_index of cross_entropy
+NO_TOKEN = -1  # of a word that was cut off, or is nothing to the tokenizer
 
 # What a head reads: the pooled state of a sequence, the state of every token, or the states of the
 # decoder through the model's own output layer.

@@ -285,6 +285,8 @@ def test_a_word_label_stands_on_the_first_token(like: str, tmp_path: Path) -> No
     (ids,) = column(chunk, "input_ids")
     assert words(ids) == "[CLS] the cat ##s [UNK] [SEP]"
     assert column(chunk, "target") == [[-100, 0, 1, -100, 0, -100]]
+    assert column(chunk, "first_token") == [[1, 2, 4]]
+    assert column(chunk, "tags") == [[0, 1, 0]]
     assert chunk.labels == {"O": 2, "B-animal": 1}
 
 
@@ -292,6 +294,8 @@ def test_words_that_truncation_removed_are_counted(tmp_path: Path) -> None:
     row = KINDS["tokens"][1]
     chunk = encode(spec_of(tmp_path, "tokens"), word_piece(tmp_path), row, max_tokens=5)
     assert column(chunk, "target") == [[-100, 0, 1, -100, -100]]
+    assert column(chunk, "first_token") == [[1, 2, -1]]
+    assert column(chunk, "tags") == [[0, 1, 0]]  # which the model has to answer for all the same
     assert (chunk.num_truncated, chunk.num_targets_cut) == (1, 1)
 
 
@@ -299,6 +303,8 @@ def test_unlabelled_words_score_nowhere(tmp_path: Path) -> None:
     row = {"words": ["the", "cat"]}
     chunk = encode(spec_of(tmp_path, "tokens"), word_piece(tmp_path), row, labelled=False)
     assert column(chunk, "target") == [[-100] * 4]
+    assert column(chunk, "first_token") == [[1, 2]]
+    assert column(chunk, "tags") == [[]]
 
 
 def test_unlabelled_classes_options_and_texts(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from muppet_zoo.model_folder import (
     ModelFolder,
     find_model,
     lay_out,
+    model_of_encoder,
     write_layout,
 )
 from muppet_zoo.spec import TaskSpec
@@ -144,6 +145,7 @@ def model(specs: dict[str, list[TaskSpec]], tmp_path: Path) -> ModelFolder:
         freeze=Freeze(layers=1),
         step=7,
         seed=3,
+        earlier_tasks=("first", "second"),
     )
 
 
@@ -170,6 +172,14 @@ def test_find_model_looks_in_the_folder_then_the_run_then_its_newest_checkpoint(
         assert find_model(tmp_path).path == folder
     newest = tmp_path / "checkpoints/step-00000009"
     assert find_model(newest).path == newest / "model"
+
+
+def test_an_encoder_knows_the_model_it_lies_in(model: ModelFolder, tmp_path: Path) -> None:
+    write_layout(model)
+    assert model_of_encoder(str(tmp_path / "encoder")) == model
+    assert model_of_encoder(str(tmp_path)) is None
+    assert model_of_encoder(str(tmp_path / "other" / "encoder")) is None
+    assert model_of_encoder("acme/encoder") is None
 
 
 @pytest.mark.parametrize("folder", [".", "absent"])

@@ -188,10 +188,6 @@ class Column:
         return self.named(_ASKS)
 
     @property
-    def is_passage(self) -> bool:
-        return self.named(_PASSAGES)
-
-    @property
     def answers(self) -> bool:
         return self.named(_ANSWERS)
 

@@ -43,7 +43,8 @@ def command(
     zoo = load_zoo(spec_dirs)
     model = find_model(checkpoint)
     task = zoo.task(name) if name is not None else None
-    known = {trained: zoo.task(trained) for trained in model.tasks if trained in zoo.tasks}
+    trained = (*model.tasks, *model.earlier_tasks)
+    known = {each: zoo.task(each) for each in trained if each in zoo.tasks}
     request = ExportRequest(checkpoint=model.path, out=out, task=task, specs=known)
     written = str(load_model_user().export(request))
     if as_json:

@@ -8,6 +8,7 @@ nothing needs them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -27,6 +28,7 @@ from muppet_zoo.zoo import Zoo
 
 CELLS_FOLDER = "cells"
 RECORD_FILE = "cell.json"
+_DIGITS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,12 @@ def identity_of(study: Study, cell: Cell) -> dict[str, Any]:
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
+
+
+def training_digest(study: Study, cell: Cell) -> str:
+    """Of the cell's identity; it stays with the result when the cell's folder is gone."""
+    text = json.dumps(identity_of(study, cell), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> Iterator[str]:
@@ -174,6 +182,7 @@ def score_cell(study: Study, cell: Cell, record: CellRecord) -> CellResult:
         seconds=round(record.seconds + time.monotonic() - start, 3),
         predictions=predictions.as_posix(),
         overlap=report.overlap,
+        training=training_digest(study, cell),
     )
 
 

@@ -45,6 +45,7 @@ class CellResult:
     predictions: path of the predictions, relative to the file of the results; None where none were
         kept.
     overlap: rows it was trained on whose inputs are those of scored rows; None where not compared.
+    training: digest of all that made the model, None in results that are older than it.
 
     Raises ReportError for fields that a reader would later reject.
     """
@@ -66,6 +67,7 @@ class CellResult:
     seconds: float
     predictions: str | None
     overlap: int | None = None
+    training: str | None = None
 
     def __post_init__(self) -> None:
         if problem := _problem(self):

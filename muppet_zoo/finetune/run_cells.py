@@ -33,6 +33,7 @@ from muppet_zoo.finetune.cell import (
     read_record,
     score_cell,
     train_cell,
+    training_digest,
 )
 from muppet_zoo.finetune.plan import Cell, FinetunePlan, Group
 from muppet_zoo.finetune.results import (
@@ -178,6 +179,7 @@ def _missing_costs(
     costs = []
     for group in groups:
         for cell in study.plan.cells(group):
+            _check_result(study, cell, results.get((group, cell.seed)))
             record = read_record(study, cell)
             if record is not None:
                 _check_same_plan(study, cell, record)
@@ -191,6 +193,18 @@ def _check_same_plan(study: Study, cell: Cell, record: CellRecord) -> None:
         raise UsageError(
             f"{study.out} holds another plan: {cell.name} was trained with {'; '.join(found)}. "
             f"Choose another --out, or go on with the same plan"
+        )
+
+
+def _check_result(study: Study, cell: Cell, result: CellResult | None) -> None:
+    """Refuse a result of another training with these settings; the cell's record may be gone."""
+    if result is None or dict(result.settings) != dict(study.plan.points[cell.point]):
+        return
+    if result.training not in (None, training_digest(study, cell)):
+        raise UsageError(
+            f"{study.out / RESULTS_FILE} holds another plan: {cell.scored_name} was scored after "
+            f"a training with another run, encoder or data. Choose another --out, or go on with "
+            f"the same plan"
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from muppet_zoo.fingerprints import inputs_digest
@@ -55,6 +55,17 @@ def compared_splits(train: Sequence[Manifest]) -> dict[str, ComparedSplit]:
                 total = found[name].num_train_rows + count
                 found[name] = ComparedSplit(digest=found[name].digest, num_train_rows=total)
     return found
+
+
+def joined(
+    first: Mapping[str, ComparedSplit], second: Mapping[str, ComparedSplit]
+) -> dict[str, ComparedSplit]:
+    """Of two trainings, one after the other: what the rows of both were compared with."""
+    return {
+        name: replace(split, num_train_rows=split.num_train_rows + second[name].num_train_rows)
+        for name, split in first.items()
+        if name in second and second[name].digest == split.digest
+    }
 
 
 def rows_seen(compared: Mapping[str, ComparedSplit], scored: Manifest) -> int | None:

@@ -70,9 +70,16 @@ def data_folder(out: Path, encoder: Encoder) -> Path:
 
 
 def prefinetuning(
-    out: Path, setting: Setting, encoder: Encoder, pool: Mixture, arm: StudyArm
+    out: Path,
+    setting: Setting,
+    encoder: Encoder,
+    pool: Mixture,
+    arm: StudyArm,
+    made_of: Mapping[str, str],
 ) -> Prefinetuning:
     """Write the run file of an arm, and the mixture that it names.
+
+    made_of: digests of the encoder's weights and of each task's train split.
 
     Raises:
         SpecError: the settings make no run.
@@ -80,12 +87,12 @@ def prefinetuning(
     """
     start = {"encoder": encoder.encoder, "random_init": encoder.random_init}
     if not arm.tasks:
-        return Prefinetuning(id=study_id(start), run=None, folder=None)
+        return Prefinetuning(id=study_id({**made_of, **start}), run=None, folder=None)
     run = _changed(setting.prefinetune, encoder.prefinetune, arm.prefinetune)
     if arm.micro_batches_per_step is not None:
         run["batching"] = _cut(run.get("batching", {}), arm.micro_batches_per_step)
     part = _part(pool, sorted(arm.tasks))
-    name = study_id({"start": start, "run": run, "mixture": part})
+    name = study_id({"start": start, "run": run, "mixture": part, "made_of": dict(made_of)})
     mixture = f"study_{study_id(part)}"
     run |= {
         "run_version": 1,

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from muppet_zoo.console import ProgressDisplay, note, progress
+from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import ShardError, UsageError
 from muppet_zoo.file_tools import own_folder, write_atomically
 from muppet_zoo.finetune.results import (
@@ -28,7 +29,9 @@ from muppet_zoo.finetune.results import (
     predictions_file,
     read_results,
 )
+from muppet_zoo.fingerprints import components_of, what_changed
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER
+from muppet_zoo.provenance import weights_digest
 from muppet_zoo.report.cells import ARMS_FILE
 from muppet_zoo.shards import check_labelled, open_task
 from muppet_zoo.study.arms import StudyArm, arms_of
@@ -47,6 +50,7 @@ from muppet_zoo.validation import load_schema
 from muppet_zoo.zoo import Zoo, load_zoo
 
 _DONE_FILE = "study_done.json"
+_MOST_APART = 1.05  # of the arms' budgets; more is told
 _FOLDERS = {"data", "specs", "runs", "plans", "prefinetuned", "finetuned", "results", "logs"}
 
 
@@ -157,7 +161,7 @@ def _work(
 
 
 def _build(work: _Work, display: ProgressDisplay) -> list[FailedJob]:
-    """Build the tasks of all arms and the targets, if anything is missing."""
+    """Build the tasks of all arms and the targets, if anything is missing or out of date."""
     data = data_folder(work.options.out, work.encoder)
     tasks = sorted({task for arm in work.arms for task in arm.tasks} | set(work.targets))
     if not _absent(work, tasks):
@@ -184,15 +188,24 @@ def _build(work: _Work, display: ProgressDisplay) -> list[FailedJob]:
 
 
 def _absent(work: _Work, tasks: Sequence[str]) -> list[str]:
-    """The splits that the study needs and that are not there."""
+    """The splits that the study needs and that are not there, as it needs them."""
     data = data_folder(work.options.out, work.encoder)
+    tokenizer = open_tokenizer(work.encoder.encoder).digest
+    options = {"max_tokens": work.setting.max_tokens, "limit": None}
     needed = [(task, "train") for task in tasks]
     needed += [(task, work.split) for task in work.targets]
     absent = []
     for task, split in needed:
         try:
-            open_task(data, task, split)
+            manifest = open_task(data, task, split).manifest
         except ShardError:
+            absent.append(f"{task} {split}")
+            continue
+        wanted = components_of(
+            work.zoo.task(task), split, source=manifest.components["source"],
+            tokenizer=tokenizer, options=options,
+        )  # fmt: skip
+        if what_changed(manifest, wanted):
             absent.append(f"{task} {split}")
     return absent
 
@@ -202,10 +215,22 @@ def _prefinetune(
 ) -> list[tuple[StudyArm, Prefinetuning]]:
     """Train what arms start from; returns the arms whose start is there."""
     pool = work.zoo.mixture(work.setting.pool)
+    data = data_folder(work.options.out, work.encoder)
+    encoder = work.encoder
+    weights = weights_digest(encoder.encoder, random_init=encoder.random_init)
     starts = [
-        (arm, prefinetuning(work.options.out, work.setting, work.encoder, pool, arm))
+        (
+            arm,
+            prefinetuning(
+                work.options.out, work.setting, encoder, pool, arm,
+                made_of={
+                    "weights": weights,
+                    **{task: open_task(data, task, "train").fingerprint for task in arm.tasks},
+                },
+            ),
+        )
         for arm in work.arms
-    ]
+    ]  # fmt: skip
     jobs = {
         start.id: _training(work, arm, start)
         for arm, start in starts
@@ -323,7 +348,9 @@ def _gather(
             count += len(mine)
     text = "".join(json.dumps(asdict(line), ensure_ascii=False) + "\n" for line in lines)
     write_atomically(folder / RESULTS_FILE, text.encode())
-    write_atomically(folder / ARMS_FILE, yaml.safe_dump(_facts(work), sort_keys=False).encode())
+    write_atomically(
+        folder / ARMS_FILE, yaml.safe_dump(_facts(work, starts), sort_keys=False).encode()
+    )
     return count
 
 
@@ -339,13 +366,34 @@ def _renamed(result: CellResult, arm: str, source: Path, folder: Path) -> CellRe
     return replace(result, arm=arm, predictions=f"predictions/{name}")
 
 
-def _facts(work: _Work) -> dict[str, Any]:
+def _facts(
+    work: _Work, starts: Sequence[tuple[StudyArm, Prefinetuning]]
+) -> dict[str, Mapping[str, Any]]:
+    """What the arms are. Tasks count that were trained on, which a short run may not come to."""
+    mixes = {arm.name: _mix(start) for arm, start in starts if start.folder is not None}
+    tokens = {name: int(mix["num_tokens"]) for name, mix in mixes.items()}
+    if tokens and max(tokens.values()) > _MOST_APART * min(tokens.values()):
+        listed = ", ".join(f"{name} {count:,}" for name, count in tokens.items())
+        note(f"{work.design.name}: arms were pre-finetuned on unequal numbers of tokens: {listed}")
     return {
         "arms": {
-            arm.name: {"num_tasks": len(arm.tasks), "description": arm.description}
+            arm.name: {
+                "num_tasks": _num_trained(mixes[arm.name]) if arm.name in mixes else len(arm.tasks),
+                "description": arm.description,
+            }
             for arm in work.arms
         }
     }
+
+
+def _mix(start: Prefinetuning) -> dict[str, Any]:
+    assert start.folder is not None
+    mix: dict[str, Any] = json.loads((start.folder / "mix.json").read_bytes())
+    return mix
+
+
+def _num_trained(mix: Mapping[str, Any]) -> int:
+    return sum(task["num_examples"] > 0 for task in mix["tasks"].values())
 
 
 def warn_of_missing(outcome: StudyOutcome) -> None:

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from muppet_zoo_torch.decode import (
     MAX_ANSWER_TOKENS,
+    TAGS,
     ScoredTask,
     WindowAnswer,
     best_answer,
 )
 from muppet_zoo_torch.heads import HEAD_MATH
 
+from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.model_folder import HeadSlot, lay_out
 from muppet_zoo.shards import open_task
@@ -167,6 +169,25 @@ def test_tags_are_one_name_per_scored_word(quickstart_data: Path, zoo: Zoo) -> N
     assert found == [wanted[row] for row in ROWS]
     words = [len(words) for words in read_words(zoo)]
     assert [len(tags) for tags in found] == [words[row] for row in ROWS]
+
+
+def test_a_word_that_was_cut_off_is_outside(
+    zoo: Zoo, quickstart_data: Path, tmp_path: Path
+) -> None:
+    """It is scored: to leave it out would flatter the model."""
+    spec = zoo.task("qs_word_tags")
+    options = BuildOptions(max_tokens=6)
+    build([spec], tokenizer=open_tokenizer(str(ENCODER)), out=tmp_path, options=options)
+    task = opened(tmp_path, zoo, "qs_word_tags")
+    wanted = [references(opened(quickstart_data, zoo, "qs_word_tags"))[row] for row in ROWS]
+    assert [references(task)[row] for row in ROWS] == wanted
+    last = len(task.slot.labels) - 1
+    found = decode(torch.full((3, 6), last), task)
+    words = [len(tags) for tags in wanted]
+    assert [len(tags) for tags in found] == words
+    assert [tags.count(None) for tags in found] == [max(0, count - 4) for count in words]
+    scored = [TAGS.of_example([tags], task.slot) for tags in found]
+    assert [tags.count("O") for tags in scored] == [max(0, count - 4) for count in words]
 
 
 def read_words(zoo: Zoo) -> list[list[str]]:

@@ -314,7 +314,7 @@ def test_a_head_of_its_own_answers_no_other_task(
 ) -> None:
     spec = zoo.task("qs_topic")
     head = replace(spec.head, shared_head="topics")
-    with pytest.raises(UnknownNameError, match=r"no head of .* is named 'another'"):
+    with pytest.raises(UnknownNameError, match=r"no task with a head in .* is named 'another'"):
         TorchTrainer().evaluate(request_for([replace(spec, name="another", head=head)]))
 
 
@@ -325,7 +325,9 @@ def test_a_task_without_a_head_is_told_with_near_matches(
     zoo: Zoo, request_for: Callable[..., EvalRequest]
 ) -> None:
     spec = replace(zoo.task("qs_topic"), name="qs_topics")
-    with pytest.raises(UnknownNameError, match=r"no head of .* is named 'qs_topics'; did you mean"):
+    with pytest.raises(
+        UnknownNameError, match=r"no task with a head in .* is named 'qs_topics'; did you mean"
+    ):
         TorchTrainer().evaluate(request_for([spec]))
 
 

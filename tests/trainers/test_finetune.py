@@ -173,6 +173,20 @@ def test_killed_at_many_moments(write_plan: Callable[..., Path], tmp_path: Path,
     assert not files(cut, "cells/*/model") + files(cut, "cells/*/checkpoints/*")
 
 
+def test_scores_of_another_plan_are_refused_without_its_cells_too(
+    small: Callable[..., Path], tmp_path: Path, zoo: Zoo
+) -> None:
+    """Somebody may remove the cells to save room; each score still knows its training."""
+    plan, out = small(grid={}, held_out=0), tmp_path / "out"
+    [result] = carry_out(plan, out, zoo).results
+    shutil.rmtree(out / "cells")
+    assert carry_out(plan, out, zoo).results == (result,)
+    run = yaml.safe_load(plan.read_text())["run"] | {"schedule": {"steps": 3}}
+    with pytest.raises(UsageError, match=r"holds another plan: random-qs_topic-8-seed0 was scored"):
+        carry_out(small(grid={}, held_out=0, run=run), out, zoo)
+    assert lines(out)[0]["steps"] == 2
+
+
 def test_what_a_line_says_is_what_was_predicted(
     write_plan: Callable[..., Path], tmp_path: Path, zoo: Zoo, quickstart_data: Path
 ) -> None:

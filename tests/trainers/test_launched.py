@@ -20,7 +20,7 @@ from muppet_zoo.errors import UsageError
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a",
             "MASTER_PORT": "29500"}  # fmt: skip
 SLURM = {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "12345",
-         "SLURM_STEP_NODELIST": "gpu[07-09],cpu1"}  # fmt: skip
+         "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "gpu[07-09],cpu1"}  # fmt: skip
 
 
 def test_variables_of_torchrun_are_taken_as_they_are() -> None:
@@ -28,10 +28,13 @@ def test_variables_of_torchrun_are_taken_as_they_are() -> None:
 
 
 def test_those_of_slurm_are_translated() -> None:
-    assert launched_rank(SLURM) == {
-        "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "gpu07",
-        "MASTER_PORT": "22345",
-    }  # fmt: skip
+    found = launched_rank(SLURM)
+    port = found.pop("MASTER_PORT")
+    assert found == {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "gpu07"}
+    assert 20_000 <= int(port) < 30_000
+    assert launched_rank({**SLURM, "SLURM_PROCID": "0"})["MASTER_PORT"] == port
+    for other in ({"SLURM_STEP_ID": "1"}, {"SLURM_JOB_ID": "12346"}, {"SLURM_JOB_ID": "odd_7"}):
+        assert launched_rank({**SLURM, **other})["MASTER_PORT"] != port
     named = launched_rank({**SLURM, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1234"})
     assert (named["MASTER_ADDR"], named["MASTER_PORT"]) == ("10.0.0.1", "1234")
 

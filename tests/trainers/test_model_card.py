@@ -48,6 +48,20 @@ def test_the_encoder_alone_has_a_card_of_all_tasks(trained: Path, tmp_path: Path
     AutoTokenizer.from_pretrained(tmp_path / "enc")
 
 
+def test_what_the_encoder_was_trained_on_before_is_named(trained: Path, tmp_path: Path) -> None:
+    """Its licence is a matter of that data too."""
+    shutil.copytree(trained / "model", tmp_path / "model")
+    layout = tmp_path / "model" / "heads.json"
+    described = json.loads(layout.read_text()) | {"earlier_tasks": ["boolq", "gone"]}
+    layout.write_text(json.dumps(described))
+    text = export(tmp_path / "model", tmp_path / "enc")
+    assert "Before this, the encoder was trained on boolq, gone." in text
+    assert "| tasks the encoder was trained on before | 2 |" in text
+    assert "| boolq | aps/super_glue |" in text
+    assert "| gone | not recorded |" in text
+    assert "aps/super_glue" in ModelCard.load(tmp_path / "enc" / "README.md").data.datasets
+
+
 def test_an_earlier_checkpoint_counts_what_it_was_trained_on(trained: Path, tmp_path: Path) -> None:
     text = export(trained / "checkpoints" / "step-00000002", tmp_path / "enc")
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]

@@ -43,3 +43,12 @@ def test_scores_have_the_overlapping_rows_beside_them(
     assert (compared is None) == (policy is None)
     [report] = TorchTrainer().evaluate(EvalRequest(checkpoint=out, data=data, tasks=(spec,)))
     assert report.overlap == expected
+
+    # What comes after it was trained on these rows as well, though its own data is another.
+    second = replace(
+        run, model=replace(run.model, encoder=str(out / "model" / "encoder"), random_init=False)
+    )
+    again = TrainRequest(run=second, tasks=tasks, rates=rates, out=tmp_path / "again")
+    twice = None if expected is None else 2 * expected
+    assert {report.overlap for report in TorchTrainer().train(again)} == {twice}
+    assert find_model(tmp_path / "again").earlier_tasks == (spec.name,)

@@ -172,7 +172,7 @@ def test_no_rows_no_answers(ask: Callable[..., Result]) -> None:
 
 def test_a_task_without_a_head(trained: Path, zoo: Zoo) -> None:
     request = PredictRequest(checkpoint=trained, task=zoo.task("rte"), rows=[])
-    with pytest.raises(UnknownNameError, match="no head of"):
+    with pytest.raises(UnknownNameError, match="no task with a head in"):
         list(TorchTrainer().predict(request))
 
 

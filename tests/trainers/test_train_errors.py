@@ -85,8 +85,9 @@ def other_tokenizer(folder: Path) -> Path:
 
 
 def encoder_with(folder: Path, **changes: Any) -> Path:
-    """The tiny encoder's configuration, changed, and nothing else."""
+    """The tiny encoder's configuration, changed, and its tokenizer."""
     folder.mkdir()
+    shutil.copy(TINY_ENCODER / "tokenizer.json", folder)
     config = json.loads((TINY_ENCODER / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
     return folder

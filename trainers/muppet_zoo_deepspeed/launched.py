@@ -9,6 +9,7 @@ variables").
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 
 from muppet_zoo.errors import UsageError
@@ -30,9 +31,7 @@ def launched_rank(environment: Mapping[str, str]) -> dict[str, str]:
         found = {name: environment[of_slurm] for name, of_slurm in _OF_SLURM.items()}
         nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST", "")
         found["MASTER_ADDR"] = environment.get("MASTER_ADDR") or first_host(nodes)
-        # The same on all nodes, and another one for each job.
-        job = int(environment.get("SLURM_JOB_ID", "0"))
-        found["MASTER_PORT"] = environment.get("MASTER_PORT", str(_FIRST_PORT + job % _NUM_PORTS))
+        found["MASTER_PORT"] = environment.get("MASTER_PORT") or _port_of(environment)
     else:
         missing = [name for name in RANK_VARIABLES if name not in environment]
         raise UsageError(
@@ -44,6 +43,12 @@ def launched_rank(environment: Mapping[str, str]) -> dict[str, str]:
         if not found[name].isdecimal():
             raise UsageError(f"--launched: {name} is {found[name]!r}; allowed: a number")
     return found
+
+
+def _port_of(environment: Mapping[str, str]) -> str:
+    """The same on all nodes, and another one for each job and each step of it."""
+    names = [environment.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID")]
+    return str(_FIRST_PORT + zlib.crc32(".".join(names).encode()) % _NUM_PORTS)
 
 
 def first_host(nodes: str) -> str:

@@ -7,14 +7,13 @@ sequences beyond the positions crash somewhere inside the encoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import NotTrainableError, UsageError
-from muppet_zoo.file_tools import sha256_of
 from muppet_zoo.model_folder import HeadLayout
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.targets import VOCABULARY
@@ -71,11 +70,11 @@ def check_data_fits(encoder: nn.Module, name: str, splits: Sequence[BuiltSplit])
     """Refuse data that was not built for this encoder; `name` is its folder or hub name.
 
     Raises:
-        UsageError: the data has another tokenizer, more token ids or longer sequences.
+        UsageError: the data has another tokenizer, more token ids or longer sequences; or the
+            encoder has no tokenizer.
     """
     tokenizer = splits[0].manifest.tokenizer
-    own = Path(name) / "tokenizer.json"
-    if own.is_file() and sha256_of(own) != tokenizer.digest:
+    if open_tokenizer(name).digest != tokenizer.digest:
         raise UsageError(
             f"the data was built with another tokenizer than that of the encoder '{name}'; build "
             f"it with --tokenizer {name}"

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from muppet_zoo.model_folder import HeadSlot
 from muppet_zoo.shards import Records
-from muppet_zoo.targets import IGNORED
+from muppet_zoo.targets import NO_TOKEN
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 I64 = NDArray[np.int64]
 # Longest answer considered, in tokens. Source: the max_answer_length of BERT's run_squad.py.
 MAX_ANSWER_TOKENS = 30
+OUTSIDE = "O"  # the tag of no entity, in all of the field's schemes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +61,11 @@ def _label_sets(predicted: Tensor, rows: I64, task: ScoredTask) -> list[Any]:
 
 
 def _tags(predicted: Tensor, rows: I64, task: ScoredTask) -> list[Any]:
-    targets = task.split.take(rows).target
-    tags = predicted.cpu().numpy()
+    """One name a word, read at its first token; None where it has none."""
+    tags, labels = predicted.cpu().numpy(), task.slot.labels
     return [
-        [task.slot.labels[int(tags[i, t])] for t in np.flatnonzero(np.asarray(target) != IGNORED)]
-        for i, target in enumerate(targets)
+        [None if at == NO_TOKEN else labels[int(tags[i, at])] for at in first]
+        for i, first in enumerate(task.split.column("first_token", rows))
     ]
 
 
@@ -87,6 +88,12 @@ def _texts(predicted: Tensor, rows: I64, task: ScoredTask) -> list[Any]:
 
 def _first(records: Sequence[Any], slot: HeadSlot) -> Any:
     return records[0]
+
+
+def _tag_of_each_word(records: Sequence[Any], slot: HeadSlot) -> Any:
+    """A word that the model could not read counts as one outside of what is looked for."""
+    outside = OUTSIDE if OUTSIDE in slot.labels else slot.labels[0]
+    return [outside if tag is None else tag for tag in records[0]]
 
 
 def _best_window(windows: Sequence[WindowAnswer], slot: HeadSlot) -> str:
@@ -136,8 +143,7 @@ def _label_lists(rows: I64, task: ScoredTask) -> list[Any]:
 
 
 def _tag_names(rows: I64, task: ScoredTask) -> list[Any]:
-    targets = task.split.take(rows).target
-    return [[task.slot.labels[i] for i in target if i != IGNORED] for target in targets]
+    return [[task.slot.labels[i] for i in tags] for tags in task.split.column("tags", rows)]
 
 
 def _accepted_answers(rows: I64, task: ScoredTask) -> list[Any]:
@@ -185,7 +191,9 @@ class Decoder:
 PLAIN = Decoder()
 CHOICE = Decoder(num_labels=_most_options)
 LABEL_SET = Decoder(predictions=_label_sets, references=_label_lists, is_labelled=_no_unknown)
-TAGS = Decoder(predictions=_tags, references=_tag_names, is_labelled=any)
+TAGS = Decoder(
+    predictions=_tags, of_example=_tag_of_each_word, references=_tag_names, is_labelled=any
+)
 ANSWER = Decoder(
     predictions=_window_answers,
     of_example=_best_window,

@@ -18,6 +18,7 @@ from torch import Tensor
 from muppet_zoo.batches import MicroBatchPlan, eval_plans, sample_examples
 from muppet_zoo.collate import collate
 from muppet_zoo.console import ProgressDisplay
+from muppet_zoo.encode import TOKENIZER_FILE
 from muppet_zoo.errors import ShardError
 from muppet_zoo.finetune.results import Prediction, row_ids, write_predictions
 from muppet_zoo.metrics import score_all
@@ -145,7 +146,7 @@ def tokenizer_of(model: MultiTaskModel) -> Tokenizer:
     """The tokenizer that lies beside the model, as the data was built with."""
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_buffer(model.tokenizer_files["tokenizer.json"])
+    return Tokenizer.from_buffer(model.tokenizer_files[TOKENIZER_FILE])
 
 
 def pad_id(model: MultiTaskModel) -> int:

@@ -72,6 +72,7 @@ def write_model(engine: Engine, plan: Plan, folder: Path, step: int) -> None:
             step=step,
             seed=plan.run.seed,
             overlap=plan.compared or None,
+            earlier_tasks=plan.earlier_tasks,
         )
     )
 
@@ -117,6 +118,7 @@ def load_model(folder: ModelFolder, device: torch.device) -> MultiTaskModel:
         raise CheckpointError(f"{folder.path / ENCODER_FOLDER} is missing")
     try:
         encoder = load_encoder(str(folder.path / ENCODER_FOLDER), random_init=False)
+        tokenizer_files = read_tokenizer(str(folder.path / ENCODER_FOLDER))
     except UsageError as error:  # the folder is ours, not named by the user
         raise CheckpointError(f"{folder.path}: {error}") from error
     model = MultiTaskModel(
@@ -127,7 +129,7 @@ def load_model(folder: ModelFolder, device: torch.device) -> MultiTaskModel:
         head_dense=folder.head_dense,
     ).to(device)
     model.beam_search = folder.beam_search
-    model.tokenizer_files = read_tokenizer(str(folder.path / ENCODER_FOLDER))
+    model.tokenizer_files = tokenizer_files
     try:
         state = load_file(folder.path / WEIGHTS_FILE)
         missing, unexpected = model.load_state_dict(state, strict=False)

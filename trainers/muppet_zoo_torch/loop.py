@@ -57,8 +57,9 @@ REPORTS_FILE = "reports.jsonl"
 
 
 _AFTER_DIVERGENCE = (
-    "Going on would end here again: start another run with a lower optimizer.learning_rate or with "
-    "optimizer.gradient_clipping, from the encoder of an earlier checkpoint if need be"
+    "Going on would end here again: start another run with a lower optimizer.learning_rate, or "
+    "with optimizer.gradient_clipping where it has none, from the encoder of an earlier checkpoint "
+    "if need be"
 )
 
 

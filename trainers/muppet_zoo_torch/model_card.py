@@ -64,6 +64,11 @@ def write_card(folder: ModelFolder, out: Path, request: ExportRequest) -> None:
         format=request.task.inputs.format if request.task else "",
         facts=_facts(folder, run),
         tasks=[_task_row(task, request.specs.get(task), mix.get(task)) for task in folder.tasks],
+        earlier_tasks=[
+            _task_row(task, request.specs.get(task), None)
+            for task in folder.earlier_tasks
+            if task not in folder.tasks
+        ],
         results=_result_rows(reports),
         split=reports[0].split if reports else "",
         step=folder.step,
@@ -193,6 +198,7 @@ def _facts(folder: ModelFolder, run: Mapping[str, Any]) -> list[tuple[str, Any]]
     return [
         ("mixture or task", run.get("mixture") or run.get("task") or _MISSING),
         ("encoder it began with", Path(encoder).name if Path(encoder).is_absolute() else encoder),
+        ("tasks the encoder was trained on before", len(folder.earlier_tasks)),
         ("steps", folder.step),
         ("seed", folder.seed),
         ("learning rate", optimizer.get("learning_rate", _MISSING)),

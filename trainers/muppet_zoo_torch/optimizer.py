@@ -84,8 +84,3 @@ def num_warmup_steps(num_steps: int, schedule: Schedule) -> int:
         return schedule.warmup_steps
     # Rounded first: 0.07 * 100 is a little over 7 in floating point.
     return math.ceil(round((schedule.warmup or 0.0) * num_steps, 6))
-
-
-def num_parameters(model: nn.Module) -> int:
-    """How many numbers the model learns."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from muppet_zoo.batches import Batcher
 from muppet_zoo.console import note
 from muppet_zoo.errors import ShardError, UnknownNameError, UsageError
 from muppet_zoo.fingerprints import spec_digest
-from muppet_zoo.model_folder import HeadLayout, lay_out
+from muppet_zoo.model_folder import HeadLayout, ModelFolder, lay_out, model_of_encoder
 from muppet_zoo.order import Order, quotas
-from muppet_zoo.overlap.record import ComparedSplit, compared_splits
+from muppet_zoo.overlap.record import ComparedSplit, compared_splits, joined
 from muppet_zoo.run import Run
 from muppet_zoo.samples import HELD_OUT, sampled
 from muppet_zoo.shards import BuiltSplit, check_labelled, open_task, verify
@@ -24,11 +25,15 @@ from muppet_zoo_torch.trackers import check_trackers
 
 # Counting the steps of so many takes tens of seconds.
 _MANY_EXAMPLES = 50_000_000
+_HALVINGS = 10  # the share of a task's rows in a run is found to a thousandth
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A run with its data: `train` by task, `evaluation` for the tasks that have that split."""
+    """A run with its data: `train` by task, `evaluation` for the tasks that have that split.
+
+    earlier: the model whose encoder the run begins with, where it is one of ours.
+    """
 
     run: Run
     out: Path
@@ -39,11 +44,20 @@ class Plan:
     batcher: Batcher
     num_steps: int
     stop_after_examples: int | None
+    earlier: ModelFolder | None
 
     @property
     def compared(self) -> dict[str, ComparedSplit]:
-        """The evaluation splits that the build compared all training rows with."""
-        return compared_splits([split.manifest for split in self.train])
+        """The evaluation splits that all training rows were compared with, the earlier ones too."""
+        own = compared_splits([split.manifest for split in self.train])
+        return own if self.earlier is None else joined(own, self.earlier.overlap or {})
+
+    @property
+    def earlier_tasks(self) -> tuple[str, ...]:
+        """What the encoder was trained on before this run, as far as its folder says."""
+        if self.earlier is None:
+            return ()
+        return tuple(sorted({*self.earlier.earlier_tasks, *self.earlier.tasks}))
 
     @property
     def data_digest(self) -> str:
@@ -78,6 +92,8 @@ def make_plan(request: TrainRequest) -> Plan:
     batcher = Batcher(order=order, datas=train, batching=run.batching)
     if run.schedule.steps is not None:
         num_steps, stop = run.schedule.steps, None
+        if order.tasks_in_turn:
+            batcher = _in_one_pass(batcher, num_steps)
     else:
         epochs = run.schedule.epochs or 1.0
         stop = batcher.num_examples(epochs)
@@ -98,6 +114,12 @@ def make_plan(request: TrainRequest) -> Plan:
             "checkpointing.keep_best needs scores of several checkpoints; set "
             "evaluation.every_steps, best to checkpointing.every_steps"
         )
+    if run.checkpointing.keep_best and (met := _steps_until_scored_and_saved(run)) > num_steps:
+        raise UsageError(
+            f"checkpointing.keep_best: no checkpoint of every {run.checkpointing.every_steps} "
+            f"steps is scored with evaluation.every_steps: {run.evaluation.every_steps} before "
+            f"step {met}, and the run has {num_steps}; make one a multiple of the other"
+        )
     evaluation = _evaluation(run, request.tasks, held_out)
     check_one_tokenizer([*train, *evaluation.values()])
     return Plan(
@@ -110,7 +132,41 @@ def make_plan(request: TrainRequest) -> Plan:
         batcher=batcher,
         num_steps=num_steps,
         stop_after_examples=stop,
+        earlier=None if run.model.random_init else model_of_encoder(run.model.encoder),
     )
+
+
+def _in_one_pass(batcher: Batcher, num_steps: int) -> Batcher:
+    """Of each task the same share, so that a run of few steps comes to the last one too.
+
+    Raises:
+        UsageError: there are more tasks than steps.
+    """
+    num_tasks = len(batcher.datas)
+    if num_steps < num_tasks:
+        raise UsageError(
+            f"batching.scheme: dataset_homogeneous trains one task after another, and there are "
+            f"{num_tasks} tasks, but schedule.steps is {num_steps}; give each at least one"
+        )
+    if batcher.num_steps(1) <= num_steps:
+        return batcher
+    low, high = 0.0, 1.0  # shares that are too small to fill the run, and too large for it
+    for _ in range(_HALVINGS):
+        share = (low + high) / 2
+        if _with_share(batcher, share).num_steps(1) <= num_steps:
+            low = share
+        else:
+            high = share
+    return _with_share(batcher, low)
+
+
+def _with_share(batcher: Batcher, share: float) -> Batcher:
+    part = tuple(max(1, int(quota * share)) for quota in batcher.order.quotas)
+    return replace(batcher, order=replace(batcher.order, quotas=part))
+
+
+def _steps_until_scored_and_saved(run: Run) -> int:
+    return math.lcm(run.evaluation.every_steps or 1, run.checkpointing.every_steps)
 
 
 def _train_data(

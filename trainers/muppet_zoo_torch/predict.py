@@ -224,11 +224,10 @@ def _choice(records: Sequence[Record], example: Example, slot: HeadSlot) -> dict
 
 def _tags(records: Sequence[Record], example: Example, slot: HeadSlot) -> dict[str, Any]:
     """One tag a word; None where it was cut off, or is nothing to the tokenizer."""
-    [(found, words)] = records
-    tags: list[str | None] = [None] * len(example.segments.words or ())
-    chances: list[float | None] = list(tags)  # type: ignore[arg-type]
-    for tag, (word, chance) in zip(found, words, strict=True):
-        tags[word], chances[word] = tag, chance
+    [(tags, found)] = records
+    chances: list[float | None] = [None] * len(tags)
+    for word, chance in found:
+        chances[word] = chance
     return {"tags": tags, "scores": chances}
 
 

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from muppet_zoo.encode import TOKENIZER_FILE, open_tokenizer
 from muppet_zoo.errors import UsageError
 
 _TOKENIZER_FILES = (
-    "tokenizer.json",
+    TOKENIZER_FILE,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "vocab.txt",
@@ -180,9 +181,13 @@ def _check_token_ids(name: str, config: Any) -> None:
 def read_tokenizer(encoder: str) -> dict[str, bytes]:
     """The tokenizer files of an encoder by name: a folder's as they are, or the hub's.
 
+    tokenizer.json is what a build reads, to the byte: its digest tells which data a model is for,
+    and a library that saves it writes other bytes.
+
     Raises:
-        UsageError: they cannot be read.
+        UsageError: they cannot be read, or there is no tokenizer.json.
     """
+    own = open_tokenizer(encoder)
     try:
         if Path(encoder).is_dir():
             return _tokenizer_files(Path(encoder))
@@ -190,7 +195,7 @@ def read_tokenizer(encoder: str) -> dict[str, bytes]:
 
         with TemporaryDirectory() as folder:
             AutoTokenizer.from_pretrained(encoder, trust_remote_code=False).save_pretrained(folder)
-            return _tokenizer_files(Path(folder))
+            return {**_tokenizer_files(Path(folder)), TOKENIZER_FILE: own.path.read_bytes()}
     except (OSError, ValueError) as error:
         raise UsageError(f"the tokenizer of '{encoder}' cannot be read: {first_line(error)}") from (
             error

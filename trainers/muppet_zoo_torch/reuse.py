@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -13,12 +12,11 @@ from torch import Tensor
 from muppet_zoo.console import note
 from muppet_zoo.errors import CheckpointError, UnknownNameError, UsageError
 from muppet_zoo.model_folder import (
-    LAYOUT_FILE,
     WEIGHTS_FILE,
     HeadLayout,
     HeadSlot,
     ModelFolder,
-    find_model,
+    model_of_encoder,
     with_slots_for,
 )
 from muppet_zoo.spec import TaskSpec
@@ -33,10 +31,10 @@ def reuse_heads(model: MultiTaskModel, encoder: str, specs: Sequence[TaskSpec]) 
         CheckpointError: the heads cannot be read, or a spec means other things by a head.
         UsageError: the heads there read the encoder in another way than this run's do.
     """
-    if not (Path(encoder).parent / LAYOUT_FILE).is_file():
+    folder = model_of_encoder(encoder)
+    if folder is None:
         note(f"{encoder} lies in no model folder, so all heads are fresh")
         return
-    folder = find_model(Path(encoder).parent)
     try:
         state = load_file(folder.path / WEIGHTS_FILE)
     except (OSError, ValueError, SafetensorError) as error:

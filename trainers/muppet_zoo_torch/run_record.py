@@ -71,12 +71,12 @@ class RealisedMix:
     def write(self) -> None:
         """Write mix.json: by task what was planned, what there is, and what was trained on."""
         rates = self._plan.batcher.order.quotas
-        total_rate, total = sum(rates), max(1, sum(self.examples.values()))
+        total_rate, total = sum(rates), sum(self.examples.values())
         tasks = {
             spec.name: {
                 "family": spec.family,
                 "planned_share": rate / total_rate,
-                "share": self.examples[spec.name] / total,
+                "share": self.examples[spec.name] / max(1, total),
                 "num_examples": self.examples[spec.name],
                 "num_tokens": self.tokens[spec.name],
                 "num_built_examples": split.num_examples,
