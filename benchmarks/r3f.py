@@ -58,7 +58,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
 
 
 @click.command()
-@click.option("--rounds", default=30, show_default=True)
+@click.option("--rounds", default=12, show_default=True)
 def main(rounds: int) -> None:
     """Measure, print a table and write benchmarks/results/r3f.json."""
     rows = []

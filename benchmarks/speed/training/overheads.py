@@ -61,7 +61,7 @@ TOKENS = 2048
 
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--rounds", default=7, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
 def main(mirror: Path, rounds: int) -> None:
     """Measure, and store three rows."""
     inputs = make_inputs(mirror)

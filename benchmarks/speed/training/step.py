@@ -80,7 +80,7 @@ TRIED = {
 
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--rounds", default=7, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
 @click.option("--steps", default=8, show_default=True, help="Optimizer steps in a round.")
 def main(mirror: Path, rounds: int, steps: int) -> None:
     """Measure, and store a row for each rival."""
