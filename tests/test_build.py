@@ -205,7 +205,7 @@ def test_the_builder_version_stands_for_these_examples(
             with pa.memory_map(str(bench.out / kind / "train" / shard.file)) as file:
                 rows = pa.ipc.open_stream(file).read_all().to_pylist()
             digest.update(json.dumps(rows).encode())
-    assert (fingerprints.BUILDER_VERSION, digest.hexdigest()[:16]) == (3, "45b51e54fc30d74b")
+    assert (fingerprints.BUILDER_VERSION, digest.hexdigest()[:16]) == (4, "253c28aae70a8c37")
 
 
 def test_files_of_the_last_build_are_gone(bench: Bench) -> None:

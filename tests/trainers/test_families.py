@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import ENCODER
 from muppet_zoo_torch.batch import to_tensors
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import pad_id
@@ -48,6 +50,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def config_folder(family: str, tmp_path: Path, **changes: Any) -> Path:
     config = AutoConfig.for_model(family, **{**SIZE, **FAMILIES.get(family, {}), **changes})
     config.save_pretrained(tmp_path / "config")
+    shutil.copy(ENCODER / "tokenizer.json", tmp_path / "config")
     return tmp_path / "config"
 
 
