@@ -106,7 +106,7 @@ def asked(python: Path, script: str, *arguments: object) -> Iterator[Callable[[o
 
         def answer() -> Any:
             for line in answers:
-                if line.startswith("{"):
+                if line.startswith('{"'):  # what libraries print is no JSON
                     return json.loads(line)
             errors.seek(0)
             raise click.ClickException(f"{shlex.join(command)}\n{errors.read()[-3000:]}")
