@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.speed import growth
-from benchmarks.speed.growth import Panel, all_panels, draw, row_of, slope_of, typical
+from benchmarks.speed.growth import Panel, all_panels, draw, row_of, shortened, slope_of, typical
 
 
 def panel(**changed: object) -> Panel:
@@ -49,6 +49,7 @@ def test_a_figure_has_a_panel_for_each_curve(
     draw("feed", [(panel(), [2.0, 20.0, 200.0]), (panel(by="tasks"), [1.0, 1.0, 1.0])])
     text = (tmp_path / "growth_feed.svg").read_text("utf-8")
     assert "slope 1.00" in text
+    assert {shortened(size) for size in (10, 2500, 10**4, 10**10)} == {"10", "2,500", "10⁴", "10¹⁰"}
     assert "slope 0.00" in text
 
 

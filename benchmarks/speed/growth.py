@@ -184,10 +184,19 @@ def row_of(panel: Panel, values: Sequence[float]) -> Row:
     )
 
 
+def shortened(size: int) -> str:
+    """10,000 as 10⁴; small numbers as they are."""
+    exponent = len(str(size)) - 1
+    if size < 10_000 or size != 10**exponent:
+        return f"{size:,}"
+    return "10" + str(exponent).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def draw(topic: str, curves: Sequence[tuple[Panel, Sequence[float]]]) -> None:
     """One panel beside the other, all axes logarithmic, beside the stored rows."""
     matplotlib.use("svg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     matplotlib.rcParams["svg.hashsalt"] = "growth"
     figure, axes = pyplot.subplots(
@@ -195,11 +204,15 @@ def draw(topic: str, curves: Sequence[tuple[Panel, Sequence[float]]]) -> None:
     )
     for panel, (described, values) in zip(axes[0], curves, strict=True):
         panel.loglog(described.sizes, values, marker="o")
-        lowest = min(values) / 2
         panel.set(
-            xlabel=described.by, ylabel=described.unit, ylim=(lowest, 2 * max(values)),
+            xlabel=described.by, ylabel=described.unit, ylim=(min(values) / 2, 2 * max(values)),
             title=f"slope {slope_of(described.sizes, values):.2f}",
         )  # fmt: skip
+        panel.set_xticks(described.sizes, [shortened(size) for size in described.sizes])
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter("{x:g}")
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_minor_formatter(NullFormatter())
     figure.suptitle(topic)
     metadata: dict[str, Any] = {"Date": None}
     figure.savefig(ROWS / f"growth_{topic}.svg", metadata=metadata)
