@@ -60,21 +60,25 @@ class Scoring:
 def evaluate_tasks(
     engine: Engine, specs: Sequence[TaskSpec], scoring: Scoring, display: ProgressDisplay
 ) -> list[TaskReport]:
-    """One report per task that has the split, in the order of `specs`; called on every process."""
+    """One report per task that has the split, in the order of `specs`; called on every process.
+
+    The first process alone computes the scores and gets the reports.
+    """
     reports = []
     engine.model.eval()
     line = display.start("evaluate", total=len(specs), unit="tasks")
     with torch.no_grad():
         for i, spec in enumerate(specs):
             if spec.name in scoring.splits:
-                reports.append(_evaluate_task(engine, spec, scoring))
+                report = _evaluate_task(engine, spec, scoring)
+                reports += [report] if report is not None else []
             line.update(i + 1, text=spec.name)
     line.finish()
     engine.model.train()
     return reports
 
 
-def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskReport:
+def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskReport | None:
     split = scoring.splits[spec.name]
     index = [slot.task for slot in engine.model.layout.slots].index(spec.name)
     slot = engine.model.layout.slots[index]
@@ -100,9 +104,12 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
         predicted = _predict(engine, plan, datas, task)
         if at < len(plans):
             mine.update(predicted)
-    merged = {row: value for part in engine.gather(mine) for row, value in part.items()}
+    gathered = engine.gather(mine)
+    if engine.rank != 0:
+        return None
+    merged = {row: value for part in gathered for row, value in part.items()}
     predictions = [decoder.of_example([merged[row] for row in rows], slot) for rows in records]
-    if scoring.predictions is not None and engine.rank == 0:
+    if scoring.predictions is not None:
         ids = row_ids(split.column("row", split.example_starts[:-1]))
         write_predictions(
             scoring.predictions / f"{spec.name}.jsonl",
