@@ -65,13 +65,17 @@ def log(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     ]
 
 
+def num_logged(out: Path) -> int:
+    """Whole lines of the log; a kill may have cut the last one."""
+    path = out / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
 def wait_for_step(process: subprocess.Popen[Any], out: Path, step: int) -> None:
     """Until the log has reached `step`."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        lines = (out / "metrics.jsonl").read_bytes().count(b"\n") if out.is_dir() and (
-            out / "metrics.jsonl").is_file() else 0  # fmt: skip
-        if lines >= step:
+        if num_logged(out) >= step:
             break
         time.sleep(0.02)
     assert process.poll() is None, "the training ended before it could be killed"
@@ -258,25 +262,37 @@ def rank_id(parent: int, rank: int) -> int:
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_moments(run_file: Path, mixed_specs: Path, tmp_path: Path) -> None:
-    """Kills come at any time: in imports, steps, scoring, saving and publishing."""
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("trainer", "num_processes", "steps", "kills"),
+    [("torch", 1, 500, 20), ("deepspeed", 2, 200, 8)],
+)
+def test_killed_at_many_moments(
+    run_file: Path, mixed_specs: Path, tmp_path: Path,
+    trainer: str, num_processes: int, steps: int, kills: int,
+) -> None:  # fmt: skip
+    """Kills come at any time: in steps, scoring, saving and publishing."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    longer = ("--resume", "--set", "schedule.steps=500")
-    subprocess.run(command(run_file, mixed_specs, whole, *longer), check=True, env=environment,
+    options = ("--trainer", trainer, "--num-processes", str(num_processes), "--resume",
+               "--set", f"schedule.steps={steps}")  # fmt: skip
+    subprocess.run(command(run_file, mixed_specs, whole, *options), check=True, env=environment,
                    capture_output=True)  # fmt: skip
     moments, num_cut = random.Random(20), 0
-    for _ in range(20):
+    for _ in range(kills):
+        begun = num_logged(cut)
         process = subprocess.Popen(
-            command(run_file, mixed_specs, cut, *longer),
+            command(run_file, mixed_specs, cut, *options),
             env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
+        while process.poll() is None and num_logged(cut) == begun:
+            time.sleep(0.01)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moments.uniform(2.5, 5.0))
+            process.wait(moments.uniform(0, 1.5))
         num_cut += process.poll() is None
         process.kill()
         process.wait()
-    subprocess.run(command(run_file, mixed_specs, cut, *longer), check=True, env=environment,
+    subprocess.run(command(run_file, mixed_specs, cut, *options), check=True, env=environment,
                    capture_output=True)  # fmt: skip
-    assert num_cut >= 10, "the run ended before it could be killed often"
+    assert num_cut >= kills // 2, "the run ended before it could be killed often"
     assert_same_outcome(cut, whole)
