@@ -118,7 +118,6 @@ def asked(python: Path, script: str, *arguments: object) -> Iterator[Callable[[o
 
         answer()  # that it is ready
         yield ask
-        questions.close()
 
 
 def _run(command: Sequence[str]) -> str:

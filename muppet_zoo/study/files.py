@@ -75,24 +75,28 @@ def prefinetuning(
     encoder: Encoder,
     pool: Mixture,
     arm: StudyArm,
-    made_of: Mapping[str, str],
+    weights: str,
+    rows: Mapping[str, str],
 ) -> Prefinetuning:
     """Write the run file of an arm, and the mixture that it names.
 
-    made_of: digests of the encoder's weights and of each task's train split.
+    weights: digest of the encoder's. rows: fingerprint of each task's train split.
 
     Raises:
         SpecError: the settings make no run.
         UsageError: the pool's rates cannot be those of a part of it.
     """
     start = {"encoder": encoder.encoder, "random_init": encoder.random_init}
+    what: dict[str, Any] = {"start": start, "weights": weights}
     if not arm.tasks:
-        return Prefinetuning(id=study_id({**made_of, **start}), run=None, folder=None)
+        return Prefinetuning(id=study_id(what), run=None, folder=None)
     run = _changed(setting.prefinetune, encoder.prefinetune, arm.prefinetune)
     if arm.micro_batches_per_step is not None:
         run["batching"] = _cut(run.get("batching", {}), arm.micro_batches_per_step)
     part = _part(pool, sorted(arm.tasks))
-    name = study_id({"start": start, "run": run, "mixture": part, "made_of": dict(made_of)})
+    name = study_id(
+        what | {"run": run, "mixture": part, "rows": {task: rows[task] for task in arm.tasks}}
+    )
     mixture = f"study_{study_id(part)}"
     run |= {
         "run_version": 1,

@@ -215,22 +215,14 @@ def _prefinetune(
 ) -> list[tuple[StudyArm, Prefinetuning]]:
     """Train what arms start from; returns the arms whose start is there."""
     pool = work.zoo.mixture(work.setting.pool)
-    data = data_folder(work.options.out, work.encoder)
-    encoder = work.encoder
+    encoder, data = work.encoder, data_folder(work.options.out, work.encoder)
     weights = weights_digest(encoder.encoder, random_init=encoder.random_init)
+    tasks = sorted({task for arm in work.arms for task in arm.tasks})
+    rows = {task: open_task(data, task, "train").fingerprint for task in tasks}
     starts = [
-        (
-            arm,
-            prefinetuning(
-                work.options.out, work.setting, encoder, pool, arm,
-                made_of={
-                    "weights": weights,
-                    **{task: open_task(data, task, "train").fingerprint for task in arm.tasks},
-                },
-            ),
-        )
+        (arm, prefinetuning(work.options.out, work.setting, encoder, pool, arm, weights, rows))
         for arm in work.arms
-    ]  # fmt: skip
+    ]
     jobs = {
         start.id: _training(work, arm, start)
         for arm, start in starts

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from muppet_zoo_torch import plan as plan_module
 from muppet_zoo_torch.plan import Plan, make_plan, open_splits
 
 from muppet_zoo.errors import ShardError, UsageError
@@ -28,6 +29,21 @@ def test_a_shard_whose_bytes_changed_is_refused(
     shard.write_bytes(raw)
     with pytest.raises(ShardError, match=rf"run muppet-zoo build {spec.name} --verify"):
         open_splits(tmp_path, [spec], "train")
+
+
+def test_shards_of_another_builder_are_refused(
+    zoo: Zoo,
+    quickstart_data: Path,
+    quickstart_tasks: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They lack columns, or have them mean something else."""
+    monkeypatch.setattr(plan_module, "BUILDER_VERSION", 999)
+    spec = zoo.task(quickstart_tasks[0])
+    with pytest.raises(
+        ShardError, match=rf"another version of muppet-zoo.* build {spec.name} again"
+    ):
+        open_splits(quickstart_data, [spec], "train")
 
 
 def plan_of(run: Run, specs: Path, out: Path) -> Plan:

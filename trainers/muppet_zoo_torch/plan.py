@@ -11,7 +11,7 @@ from pathlib import Path
 from muppet_zoo.batches import Batcher
 from muppet_zoo.console import note
 from muppet_zoo.errors import ShardError, UnknownNameError, UsageError
-from muppet_zoo.fingerprints import spec_digest
+from muppet_zoo.fingerprints import BUILDER_VERSION, spec_digest
 from muppet_zoo.model_folder import HeadLayout, ModelFolder, lay_out, model_of_encoder
 from muppet_zoo.order import Order, quotas
 from muppet_zoo.overlap.record import ComparedSplit, compared_splits, joined
@@ -222,6 +222,12 @@ def open_splits(data: Path, specs: Sequence[TaskSpec], role: str) -> tuple[Built
             raise ShardError(
                 f"task {spec.name}, split {role}: {split.folder} was built from another version of "
                 f"{spec.path.name}; run muppet-zoo build {spec.name} again"
+            )
+        if split.manifest.components["builder"] != str(BUILDER_VERSION):
+            raise ShardError(
+                f"task {spec.name}, split {role}: {split.folder} was built by another version of "
+                f"muppet-zoo, whose shards have other columns; run muppet-zoo build {spec.name} "
+                f"again"
             )
         check_labelled(spec, role)
     for spec in specs:
