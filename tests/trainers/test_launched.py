@@ -58,6 +58,8 @@ def test_the_first_host_of_a_list(nodes: str, host: str) -> None:
     [
         ({}, "no launcher has set RANK, .*SLURM_PROCID.*torchrun, deepspeed or srun"),
         ({**TORCHRUN, "WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'; allowed: a number"),
+        ({**TORCHRUN, "RANK": "2"}, "RANK is 2 and WORLD_SIZE is 2; ranks are numbered from 0"),
+        ({**TORCHRUN, "RANK": "0", "WORLD_SIZE": "0"}, "RANK is 0 and WORLD_SIZE is 0"),
         ({**SLURM, "SLURM_STEP_NODELIST": ""}, "names no node; set MASTER_ADDR"),
     ],
 )
@@ -154,11 +156,19 @@ def test_deepspeeds_launcher_with_a_hostfile(
     assert_same_model(ours, theirs)
 
 
+def has_slurm() -> bool:
+    """Whether there are SLURM's commands, and a controller that answers them."""
+    if shutil.which("srun") is None:
+        return False
+    asked = subprocess.run(["scontrol", "ping"], capture_output=True, check=False, timeout=60)
+    return asked.returncode == 0
+
+
 @pytest.mark.slow
 def test_srun(quickstart_data: Path, mixed_specs: Path, tmp_path: Path) -> None:
     """Where the commands of a SLURM cluster are, of one host or many."""
-    if shutil.which("srun") is None:
-        pytest.skip("needs a SLURM cluster (packages slurmctld and slurmd); there is no srun here")
+    if not has_slurm():
+        pytest.skip("needs a SLURM cluster (packages slurmctld and slurmd); none answers here")
     run, ours, theirs = write_run(tmp_path, quickstart_data, 6), tmp_path / "a", tmp_path / "b"
     command = [sys.executable, *train(run, mixed_specs, theirs, "--launched")]
     [(code, told, said)] = finish(

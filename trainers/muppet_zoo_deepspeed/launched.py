@@ -23,7 +23,7 @@ def launched_rank(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that torch.distributed reads, from those that a launcher has set.
 
     Raises:
-        UsageError: no launcher has set them, or one of them is no number.
+        UsageError: no launcher has set them, one of them is no number, or the rank is not of them.
     """
     if all(name in environment for name in RANK_VARIABLES):
         found = {name: environment[name] for name in RANK_VARIABLES}
@@ -42,6 +42,11 @@ def launched_rank(environment: Mapping[str, str]) -> dict[str, str]:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):
         if not found[name].isdecimal():
             raise UsageError(f"--launched: {name} is {found[name]!r}; allowed: a number")
+    if int(found["RANK"]) >= int(found["WORLD_SIZE"]):
+        raise UsageError(
+            f"--launched: RANK is {found['RANK']} and WORLD_SIZE is {found['WORLD_SIZE']}; ranks "
+            f"are numbered from 0, so it waits for processes that never come"
+        )
     return found
 
 
