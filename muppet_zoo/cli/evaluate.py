@@ -35,7 +35,7 @@ from muppet_zoo.cli.options import data_option, json_option, specs_option
     type=click.Choice(["fp32", "bf16", "fp16"]),
     default="fp32",
     show_default=True,
-    help="Of the matrix products. fp16 needs a CUDA device.",
+    help="Of the matrix products. A processor is slow at fp16.",
 )
 @click.option("--trainer", default="torch", show_default=True, help="Trainer that evaluates.")
 @specs_option

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from muppet_zoo.encode import open_tokenizer
@@ -46,20 +45,13 @@ def check_can_generate(name: str, layout: HeadLayout) -> None:
         )
 
 
-def check_precision(precision: str, trainer: str = "torch") -> None:
+def check_precision(precision: str, trainer: str) -> None:
     """Refuse half precision where it cannot be had.
 
     Raises:
-        UsageError: fp16 without a CUDA device, or with the trainer deepspeed.
+        UsageError: fp16 with the trainer deepspeed.
     """
-    if precision != "fp16":
-        return
-    if not torch.cuda.is_available():
-        raise UsageError(
-            "precision: fp16 needs a CUDA device, and there is none here; set precision: bf16, or "
-            "fp32"
-        )
-    if trainer == "deepspeed":
+    if precision == "fp16" and trainer == "deepspeed":
         raise UsageError(
             "precision: fp16 runs with trainer: torch alone, since DeepSpeed's would round the "
             "parameters too; set precision: bf16, or --trainer torch"

@@ -29,7 +29,7 @@ from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import EvalRequest
 from muppet_zoo_torch.batch import to_tensors
-from muppet_zoo_torch.checks import check_data_fits, check_precision
+from muppet_zoo_torch.checks import check_data_fits
 from muppet_zoo_torch.decode import ScoredTask
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.export import load_model
@@ -186,13 +186,12 @@ def evaluate_folder(request: EvalRequest, display: ProgressDisplay) -> list[Task
         UnknownNameError: the model has no head for a task.
         ShardError: a split is not built, or has no labels.
         CheckpointError: the model is damaged, or a spec is no longer the one it was trained with.
-        UsageError: the data was not built for the model's encoder, or fp16 without a CUDA device.
+        UsageError: the data was not built for the model's encoder.
     """
     folder = find_model(request.checkpoint)
     folder = replace(folder, layout=with_slots_for(folder, request.tasks))
     splits = open_splits(request.data, request.tasks, request.split)
     device = default_device()
-    check_precision(request.precision)
     model = load_model(folder, device)
     model.precision = request.precision
     check_data_fits(model.encoder, str(folder.path / ENCODER_FOLDER), splits)
