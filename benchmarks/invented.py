@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from muppet_zoo.batches import Batcher, Batching
 from muppet_zoo.collate import MicroBatch, collate
 from muppet_zoo.order import Order
-from muppet_zoo.task_data import Columns
+from muppet_zoo.task_data import Record
 
 PADDING_ID = 1
 # Of 128 tokens at most: a median of 27, a mean of 33, and 95 of 100 sequences up to 77.
@@ -31,19 +31,11 @@ class Invented:
         """(rows,) ones."""
         return np.ones(len(self.lengths), dtype=np.uint16)
 
-    def take(self, rows: NDArray[np.int64]) -> Columns:
-        """See `TaskData.take`; the tokens are another draw in another company."""
-        random = np.random.default_rng(int(rows[0]))
-        lengths = self.lengths[rows].astype(np.int64)
-        return Columns(
-            sequences=[
-                random.integers(PADDING_ID + 1, self.vocab_size, length).astype(np.uint16)
-                for length in lengths
-            ],
-            num_sequences=np.ones(len(rows), dtype=np.uint16),
-            second_start=lengths,
-            target=rows % 3,
-        )
+    def record(self, row: int) -> Record:
+        """See `TaskData.record`."""
+        length = int(self.lengths[row])
+        ids = np.random.default_rng(row).integers(PADDING_ID + 1, self.vocab_size, length)
+        return Record((ids.astype(np.uint16),), (length,), row % 3)
 
 
 def invented(num_examples: int, longest: int, vocab_size: int) -> Invented:

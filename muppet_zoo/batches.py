@@ -15,6 +15,7 @@ Shapes: n examples of a plan.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -315,17 +316,21 @@ def _ends(
     Greedy: each takes examples while all sequences x the longest length fit, and no more examples
     than it may have.
     """
-    most = examples_per_micro_batch or len(lengths)
+    # sequences[i]: of the examples before i. Both factors rise, so the end can be bisected.
+    sequences = [0, *np.cumsum(counts, dtype=np.int64).tolist()]
+    longest = lengths.tolist()
+    most = examples_per_micro_batch or len(longest)
     ends: list[int] = []
-    num_sequences = start = 0
-    for index, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
-        num_sequences += count
-        too_long = num_sequences * length > tokens_per_micro_batch and num_sequences > count
-        if too_long or index - start == most:
-            ends.append(index)
-            num_sequences, start = count, index
-    if len(lengths):
-        ends.append(len(lengths))
+    start = 0
+    while start < len(longest):
+        before = sequences[start]
+        num_fitting = bisect_right(
+            range(start + 1, min(start + most, len(longest)) + 1),
+            tokens_per_micro_batch,
+            key=lambda end: (sequences[end] - before) * longest[end - 1],
+        )
+        start += max(1, num_fitting)
+        ends.append(start)
     return ends
 
 

@@ -10,19 +10,18 @@ sequences of an example (options), D the longest text that a decoder reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from muppet_zoo.batches import I32, I64, MicroBatchPlan, by_task
+from muppet_zoo.batches import I32, I64, MicroBatchPlan
 from muppet_zoo.generation import Generation
 from muppet_zoo.heads import HEADS
 from muppet_zoo.targets import IGNORED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from muppet_zoo.task_data import TaskData
 
@@ -72,59 +71,46 @@ class MicroBatch:
 
 def collate(plan: MicroBatchPlan, datas: Sequence[TaskData], pad_id: int) -> MicroBatch:
     """Reads the rows of a plan and lays them out; sequences are in the order of the plan."""
-    parts = list(by_task(plan.tasks))
-    taken = [datas[task].take(plan.rows[where]) for task, where in parts]
-    # One scatter for all tasks: a micro-batch may hold a hundred of them, with a row of each.
-    order = np.concatenate([where for _, where in parts])
-    counts = np.empty(len(plan.rows), dtype=np.int64)
-    counts[order] = np.concatenate([columns.num_sequences for columns in taken])
-    first = np.cumsum(counts) - counts
-    into = _ranges(first[order], counts[order])
-    second_start = np.empty(len(into), dtype=np.int64)
-    second_start[into] = np.concatenate([columns.second_start for columns in taken])
-    sequences = _at(into, chain.from_iterable(columns.sequences for columns in taken))
-    targets = _at(order, chain.from_iterable(columns.target for columns in taken))
-    places: dict[str, list[I64]] = {}
-    for task, where in parts:
-        places.setdefault(datas[task].head_type, []).append(where)
-    lengths = np.array([len(sequence) for sequence in sequences])
+    pairs = zip(plan.tasks.tolist(), plan.rows.tolist(), strict=True)
+    records = [datas[task].record(row) for task, row in pairs]
+    sequences = [ids for record in records for ids in record.sequences]
+    lengths = np.array([len(ids) for ids in sequences])
     attention_mask = np.arange(lengths.max()) < lengths[:, None]
     input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
     input_ids[attention_mask] = np.concatenate(sequences)
+    counts = np.array([len(record.sequences) for record in records])
+    first = np.cumsum(counts) - counts
     groups = {}
-    for head in sorted(places):
-        where = np.sort(np.concatenate(places[head]))
+    for head, places in sorted(_by_head(plan.tasks, datas).items()):
+        where = np.array(places)
         groups[head] = HeadRows(
             head=head,
             tasks=plan.tasks[where],
             rows=plan.rows[where],
             sequences=_index(first[where], counts[where]),
-            target=collate_target(head, [targets[i] for i in where.tolist()], lengths.max()),
+            target=collate_target(head, [records[i].target for i in places], lengths.max()),
         )
     return MicroBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        second_start=second_start,
+        second_start=np.array([at for record in records for at in record.second_starts]),
         groups=groups,
         num_tokens=int(lengths.sum()),
         num_examples=len(plan.rows),
     )
 
 
-def _at(places: I64, values: Iterable[Any]) -> list[Any]:
-    """The values, each at its place; places are a permutation."""
-    by_place = dict(zip(places.tolist(), values, strict=True))
-    return [by_place[place] for place in range(len(by_place))]
-
-
-def _ranges(first: I64, counts: I64) -> I64:
-    """first[0], first[0] + 1, … for counts[0] numbers, then the same of first[1], …"""
-    ends = np.cumsum(counts)
-    return np.repeat(first - ends + counts, counts) + np.arange(counts.sum())
+def _by_head(tasks: I32, datas: Sequence[TaskData]) -> dict[str, list[int]]:
+    """The places of a plan that each head type scores, in ascending order."""
+    head_of = {task: datas[task].head_type for task in set(tasks.tolist())}
+    places: dict[str, list[int]] = {}
+    for place, task in enumerate(tasks.tolist()):
+        places.setdefault(head_of[task], []).append(place)
+    return places
 
 
 def _index(first: I64, counts: I64) -> I64:
-    """(N, K) the same ranges as rows, -1 beyond their end."""
+    """(N, K) first[0], first[0] + 1, … for counts[0] numbers, then -1; the same of first[1], …"""
     option = np.arange(counts.max())
     return np.where(option < counts[:, None], first[:, None] + option, -1)
 

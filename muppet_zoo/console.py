@@ -356,7 +356,7 @@ class _RichLine:
     ) -> None:
         self._total = total if total is not None else self._total
         if details and self._total:
-            text = f"{done:,.0f} of {self._total:,.0f} {self._unit}"
+            text = f"{int(done):,} of {self._total:,.0f} {self._unit}"
         text = text or _rate(done, self._unit, time.monotonic() - self._start)
         extra = {} if total is None else {"total": total}
         self._bars.update(self._id, completed=done, text=text, **extra)
@@ -397,7 +397,7 @@ class _PlainLine:
             share = f" of {self._total:,.0f} ({done / self._total:.0%})"
             left = f", {_duration(elapsed / done * (self._total - done))} left" if done else ""
         text = text or details or _rate(done, self._unit, elapsed)
-        note(f"{self._name}: {done:,.0f}{share} {self._unit}, {text}{left}")
+        note(f"{self._name}: {int(done):,}{share} {self._unit}, {text}{left}")
 
     def finish(self, text: str = "") -> None:
         if text and not self._quiet:

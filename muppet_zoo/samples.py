@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from muppet_zoo.errors import UsageError
 from muppet_zoo.order import TRAIN_SAMPLE, key, permute
 from muppet_zoo.shards import BuiltSplit
-from muppet_zoo.task_data import Columns
+from muppet_zoo.task_data import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,9 +77,9 @@ class SplitPart(BuiltSplit):
         """(num_records,) as `BuiltSplit.num_sequences`."""
         return self.whole.num_sequences[self._records]
 
-    def take(self, rows: I64) -> Columns:
-        """The records of these numbers in the part."""
-        return self.whole.take(self._records[rows])
+    def record(self, row: int) -> Record:
+        """The record of this number in the part."""
+        return self.whole.record(int(self._records[row]))
 
     def column(self, name: str, rows: I64) -> list[Any]:
         """Any column as Python values, by the numbers of the part."""

@@ -1,4 +1,4 @@
-"""What the batcher asks of one built split of one task: lengths to plan by, columns to fill from.
+"""What the batcher asks of one built split of one task: lengths to plan by, records to fill from.
 
 Planning and reading are kept apart on purpose. A plan needs two small numbers per example, which
 stay in memory for millions of examples; token ids are only touched for the rows of the micro-batch
@@ -8,8 +8,7 @@ it without importing the batcher, and a test fulfils it with ten lines of numpy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,26 +17,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """n examples with S token sequences in all; an example's K options are K sequences in a row.
+class Record(NamedTuple):
+    """One example as it is stored; its K options are K sequences.
 
-    sequences:      S arrays of token ids, of any unsigned type, each (T_s,) with T_s >= 1.
-    num_sequences:  (n,) sequences of each example; they sum to S.
-    second_start:   (S,) index of the second segment's first token; T_s when there is none.
-    target:         n entries, as the shard column holds them, by head type:
-                    classification, multiple_choice: (n,) int, -1 where unlabelled;
-                    regression: (n,) float, NaN where unlabelled;
-                    multi_label: n int arrays (labels that hold,);
-                    token_classification: n int arrays (T_s,), -100 where not scored;
-                    span: n int arrays (2,), start and end inclusive, or an array (n, 2);
-                    generation: n arrays of token ids.
+    sequences:      K arrays of token ids, of any unsigned type, each (T_k,) with T_k >= 1.
+    second_starts:  K indices of the second segment's first token; T_k where there is none.
+    target:         as the shard column holds it, by head type:
+                    classification, multiple_choice: int, -1 where unlabelled;
+                    regression: float, NaN where unlabelled;
+                    multi_label: int array (labels that hold,);
+                    token_classification: int array (T,), -100 where not scored;
+                    span: int array (2,), start and end inclusive;
+                    generation: array of token ids.
     """
 
     sequences: Sequence[NDArray[np.unsignedinteger[Any]]]
-    num_sequences: NDArray[np.integer[Any]]
-    second_start: NDArray[np.integer[Any]]
-    target: Sequence[Any] | NDArray[Any]
+    second_starts: Sequence[int]
+    target: Any
 
 
 class TaskData(Protocol):
@@ -61,6 +57,6 @@ class TaskData(Protocol):
         """(rows,) token sequences of each example: its options in multiple choice, else 1."""
         ...
 
-    def take(self, rows: NDArray[np.int64]) -> Columns:
-        """The rows in the order asked for; they may be unsorted and may repeat."""
+    def record(self, row: int) -> Record:
+        """One row. By row, since a micro-batch that mixes many tasks asks each for one or two."""
         ...

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from muppet_zoo.task_data import Columns
+from muppet_zoo.task_data import Record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,12 +31,8 @@ class FakeTask:
         self.lengths = np.array(longest, dtype=np.uint32)
         self.num_sequences = np.array([len(example) for example in self.examples], dtype=np.uint16)
 
-    def take(self, rows: NDArray[np.int64]) -> Columns:
-        sequences = [ids for row in rows for ids in self.examples[row]]
-        second = self.second or [[len(ids) for ids in example] for example in self.examples]
-        return Columns(
-            sequences=[np.array(ids, dtype=np.uint16) for ids in sequences],
-            num_sequences=self.num_sequences[rows],
-            second_start=np.array([start for row in rows for start in second[row]], dtype=np.int32),
-            target=[self.target[row] for row in rows],
-        )
+    def record(self, row: int) -> Record:
+        sequences = self.examples[row]
+        starts = self.second[row] if self.second else [len(ids) for ids in sequences]
+        ids = [np.array(ids, dtype=np.uint16) for ids in sequences]
+        return Record(ids, starts, self.target[row])

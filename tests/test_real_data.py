@@ -280,7 +280,7 @@ def test_lengths_are_those_of_the_files_texts(
             len(tokenizer.encode(*(rows[number][column] for column in texts[task])).ids)
             for number in numbers
         ]
-        found = [len(sequence) for sequence in data.take(first).sequences]
+        found = [len(data.record(row).sequences[0]) for row in first.tolist()]
         assert found == expected, (task, role)
         seen.add(task)
     assert seen == texts.keys()

@@ -169,23 +169,20 @@ class Record:
 def read_records(data: BuiltSplit, tokenizer: Tokenizer) -> list[Record]:
     """All records of a split."""
     every = np.arange(data.num_records)
-    columns = data.take(every)
     numbers = data.column("row", every)
     names = ("window", "context", "answers", "offsets") if data.head_type == "span" else ()
     extra = {name: data.column(name, every) for name in names}
-    records, at = [], 0
+    records = []
     for i in range(data.num_records):
-        texts = []
-        for s in range(at, at + int(columns.num_sequences[i])):
-            ids, second = columns.sequences[s].tolist(), int(columns.second_start[s])
-            texts.append(split_texts(ids, second, tokenizer))
-        at += int(columns.num_sequences[i])
+        stored = data.record(i)
+        sequences = [ids.tolist() for ids in stored.sequences]
+        pairs = zip(sequences, stored.second_starts, strict=True)
         records.append(
             Record(
                 row=numbers[i],
-                texts=texts,
-                ids=columns.sequences[at - 1].tolist(),
-                target=columns.target[i],
+                texts=[split_texts(ids, second, tokenizer) for ids, second in pairs],
+                ids=sequences[-1],
+                target=stored.target,
                 extra={name: values[i] for name, values in extra.items()},
             )
         )

@@ -96,14 +96,11 @@ def compare(split: TaskData, examples: list[dict[str, Any]], rows: Any) -> None:
     np.testing.assert_array_equal(split.num_sequences, [len(o) for o in options])
     assert split.lengths.dtype == np.uint32
     assert split.num_sequences.dtype == np.uint16
-    columns = split.take(rows)
-    chosen = [examples[i] for i in rows]
-    assert [ids.tolist() for ids in columns.sequences] == [o for i in rows for o in options[i]]
-    assert columns.num_sequences.tolist() == [len(options[i]) for i in rows]
-    starts = [s for e in chosen for s in np.atleast_1d(e["second_start"]).tolist()]
-    assert columns.second_start.tolist() == starts
-    targets = [np.asarray(target).tolist() for target in columns.target]
-    assert targets == [e["target"] for e in chosen]
+    for row in rows.tolist():
+        record, example = split.record(row), examples[row]
+        assert [ids.tolist() for ids in record.sequences] == options[row]
+        assert list(record.second_starts) == np.atleast_1d(example["second_start"]).tolist()
+        assert np.asarray(record.target).tolist() == example["target"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -125,7 +122,7 @@ def test_the_datasets_library_opens_every_shard(
 def test_token_ids_are_views_of_the_file(tmp_path: Path, tokenizer: TokenizerSource) -> None:
     _, split = built(tmp_path, "single", random_rows("single", 5), tokenizer)
     before = pa.total_allocated_bytes()
-    ids = split.take(np.arange(5)).sequences[0]
+    [ids] = split.record(4).sequences
     assert pa.total_allocated_bytes() == before
     assert ids.dtype == np.uint16
     assert not ids.flags.owndata
@@ -136,7 +133,7 @@ def test_a_large_vocabulary_takes_wider_ids(tmp_path: Path) -> None:
     words = [f"w{i}" for i in range(70_000)]
     wide = write_tokenizer(tmp_path / "tokenizer", words)
     _, split = built(tmp_path, "single", [{"text": "w69999", "label": 1}], wide)
-    ids = split.take(np.array([0])).sequences[0]
+    [ids] = split.record(0).sequences
     assert ids.dtype == np.uint32
     assert ids[1] > 65535
 
@@ -201,9 +198,8 @@ def test_windows_are_records_of_one_example(tmp_path: Path, tokenizer: Tokenizer
 def test_rows_out_of_range_are_refused(tmp_path: Path, tokenizer: TokenizerSource) -> None:
     _, split = built(tmp_path, "single", random_rows("single", 5), tokenizer)
     for row in (-1, 5):
-        with pytest.raises(IndexError, match="rows are numbered from 0 to 4"):
-            split.take(np.array([row]))
-    assert list(split.take(np.array([], dtype=np.int64)).sequences) == []
+        with pytest.raises(IndexError, match=f"rows are numbered from 0 to 4, not {row}"):
+            split.record(row)
 
 
 def test_what_is_not_built_says_what_is(tmp_path: Path, tokenizer: TokenizerSource) -> None:

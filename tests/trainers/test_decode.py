@@ -156,7 +156,7 @@ def test_label_sets(quickstart_data: Path, zoo: Zoo) -> None:
 
 def test_tags_are_one_name_per_scored_word(quickstart_data: Path, zoo: Zoo) -> None:
     task = opened(quickstart_data, zoo, "qs_word_tags")
-    targets = task.split.take(ROWS).target
+    targets = [task.split.record(row).target for row in ROWS.tolist()]
     # The right tag everywhere and a wrong one where nothing is scored: nothing of it may be read.
     predicted = torch.full((3, max(map(len, targets)) + 2), len(task.slot.labels) - 1)
     for i, target in enumerate(targets):
@@ -201,7 +201,7 @@ def read_words(zoo: Zoo) -> list[list[str]]:
 
 def test_answers_come_from_each_rows_own_context(quickstart_data: Path, zoo: Zoo) -> None:
     task = opened(quickstart_data, zoo, "qs_find_thing")
-    targets = task.split.take(ROWS).target
+    targets = [task.split.record(row).target for row in ROWS.tolist()]
     predicted = torch.full((3, int(task.split.lengths[ROWS].max()) + 2, 2), -1.0)
     for i, (first, last) in enumerate(targets):
         predicted[i, first, 0] = predicted[i, last, 1] = 3.0

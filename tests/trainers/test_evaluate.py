@@ -78,9 +78,8 @@ def naive_predictions(trained: Path, split: BuiltSplit, slot: HeadSlot) -> list[
     level = model.sentence if slot.level == "sentence" else model.token
     predictions = []
     for row in range(split.num_records):
-        columns = split.take(np.array([row]))
         logits = []
-        for ids in columns.sequences:
+        for ids in split.record(row).sequences:
             with torch.no_grad():
                 states = model.encoder(torch.from_numpy(ids.astype(np.int64))[None])[0][0]
                 read = states[0] if slot.level == "sentence" else states
@@ -102,7 +101,7 @@ def naive_prediction(slot: HeadSlot, logits: Any, split: BuiltSplit, row: int) -
         case "multiple_choice":
             return int(torch.cat(logits).argmax())
         case "token_classification":
-            target = np.asarray(split.take(np.array([row])).target[0])
+            target = np.asarray(split.record(row).target)
             return [slot.labels[int(own[t].argmax())] for t in np.flatnonzero(target >= 0)]
     [flat], [context] = (split.column(name, np.array([row])) for name in ("offsets", "context"))
     offsets = list(zip(flat[::2], flat[1::2], strict=True))

@@ -68,10 +68,10 @@ def test_the_loss_is_the_librarys_over_the_log_of_the_vocabulary(
     with torch.no_grad():
         losses, _ = model(to_tensors(collate(part, plan.train, pad_id(model)), CPU))
         for row, loss in zip(part.rows, losses.tolist(), strict=True):
-            columns = plan.train[int(part.tasks[0])].take(np.array([row]))
+            record = plan.train[int(part.tasks[0])].record(int(row))
             ids, labels = (
                 torch.from_numpy(np.asarray(values).astype(np.int64))[None]
-                for values in (columns.sequences[0], columns.target[0])
+                for values in (record.sequences[0], record.target)
             )
             expected = model.encoder(input_ids=ids, labels=labels).loss.item()
             assert loss == pytest.approx(expected / math.log(229), rel=1e-5)
@@ -184,7 +184,7 @@ def test_answers_are_the_librarys_of_each_row_alone(
     ours = texts_written(learned, quickstart_data, zoo, monkeypatch, budget=4096)
     tokenizer = evaluate.tokenizer_of(model)
     for row in range(6):
-        ids = torch.from_numpy(split.take(np.array([row])).sequences[0].astype(np.int64))[None]
+        ids = torch.from_numpy(split.record(row).sequences[0].astype(np.int64))[None]
         mask = torch.ones_like(ids)
         with torch.no_grad():
             whole: Any = model.encoder
@@ -229,7 +229,7 @@ def test_references_are_whole_though_targets_are_cut(
     )
     cut, whole = (open_task(folder, GENERATED, "train") for folder in (tmp_path, quickstart_data))
     rows = np.arange(10)
-    assert {len(target) for target in cut.take(rows).target} == {4}
+    assert {len(cut.record(row).target) for row in rows.tolist()} == {4}
     assert cut.column("answer", rows) == whole.column("answer", rows)
 
 

@@ -36,7 +36,7 @@ from muppet_zoo.model_folder import HeadLayout, HeadSlot
 from muppet_zoo.order import R3F_NOISE, key
 from muppet_zoo.run import Run
 from muppet_zoo.shards import BuiltSplit
-from muppet_zoo.task_data import Columns
+from muppet_zoo.task_data import Record
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo
 
@@ -85,20 +85,20 @@ def naive(model: MultiTaskModel, plan: Plan, step: StepPlan) -> None:
 
 
 def naive_loss(model: MultiTaskModel, plan: Plan, task: int, data: BuiltSplit, row: int) -> Tensor:
-    slot, columns = plan.layout.slots[task], data.take(np.array([row]))
-    logits = naive_logits(model, plan, task, columns, None)
-    loss = naive_head_loss(model, slot, logits, columns.target[0])
+    slot, record = plan.layout.slots[task], data.record(row)
+    logits = naive_logits(model, plan, task, record, None)
+    loss = naive_head_loss(model, slot, logits, record.target)
     if model.r3f is None or slot.head == "regression":
         return loss
     keys = [
         key(SEED, R3F_NOISE, *(np.array([n], dtype=np.uint64) for n in (STEP, task, row, option)))
-        for option in range(len(columns.sequences))
+        for option in range(len(record.sequences))
     ]
     noise_of = [torch.from_numpy(k.view(np.int64)) for k in keys]
-    noised = naive_logits(model, plan, task, columns, noise_of)
+    noised = naive_logits(model, plan, task, record, noise_of)
     pairs = zip(
-        naive_distributions(slot, logits, columns.target[0]),
-        naive_distributions(slot, noised, columns.target[0]),
+        naive_distributions(slot, logits, record.target),
+        naive_distributions(slot, noised, record.target),
         strict=True,
     )
     divergences = [kl_divergence(p, q) + kl_divergence(q, p) for p, q in pairs]
@@ -106,17 +106,17 @@ def naive_loss(model: MultiTaskModel, plan: Plan, task: int, data: BuiltSplit, r
 
 
 def naive_logits(
-    model: MultiTaskModel, plan: Plan, task: int, columns: Columns, keys: list[Tensor] | None
+    model: MultiTaskModel, plan: Plan, task: int, record: Record, keys: list[Tensor] | None
 ) -> Tensor:
     """(options, size) of a sentence head, (tokens, size) of a token head or the output layer."""
     slot = plan.layout.slots[task]
     given = [
         naive_input(model, long(ids)[None], None if keys is None else keys[i])
-        for i, ids in enumerate(columns.sequences)
+        for i, ids in enumerate(record.sequences)
     ]
     if slot.head == "generation":
         # The library shifts the labels itself.
-        written: Any = model.encoder(**given[0], labels=long(columns.target[0])[None])
+        written: Any = model.encoder(**given[0], labels=long(record.target)[None])
         return written.logits[0]  # type: ignore[no-any-return]
     level = model.sentence if slot.level == "sentence" else model.token
     weight = level.weight[slot.start : slot.start + slot.size]
@@ -125,7 +125,7 @@ def naive_logits(
     bias = level.bias[slot.start : slot.start + slot.size]
     states = [
         naive_states(model, long(ids)[None], inputs)
-        for ids, inputs in zip(columns.sequences, given, strict=True)
+        for ids, inputs in zip(record.sequences, given, strict=True)
     ]
     if slot.level == "sentence":
         pooled = [naive_pooled(model, plan, task, s) for s in states]

@@ -135,11 +135,11 @@ def best_answer(
 
 
 def _plain_targets(rows: I64, task: ScoredTask) -> list[Any]:
-    return [target.item() for target in task.split.take(rows).target]
+    return [task.split.record(row).target for row in rows.tolist()]
 
 
 def _label_lists(rows: I64, task: ScoredTask) -> list[Any]:
-    return [target.tolist() for target in task.split.take(rows).target]
+    return [task.split.record(row).target.tolist() for row in rows.tolist()]
 
 
 def _tag_names(rows: I64, task: ScoredTask) -> list[Any]:

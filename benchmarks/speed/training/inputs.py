@@ -61,10 +61,9 @@ class Inputs:
         found = []
         for task, (split, size) in enumerate(zip(self.splits, self.sizes, strict=True)):
             rows = np.sort(np.random.default_rng(0).permutation(len(split.lengths))[:size])
-            columns = split.take(rows)
             found += [
-                Example(task=task, ids=ids.tolist(), label=int(label))
-                for ids, label in zip(columns.sequences, columns.target, strict=True)
+                Example(task=task, ids=record.sequences[0].tolist(), label=record.target)
+                for record in map(split.record, rows.tolist())
             ]
         return found
 

@@ -209,9 +209,12 @@ def _evaluation(engine: TorchEngine, inputs: Inputs, rounds: int) -> None:
         checkpoint="none",
     )
     examples = [
-        [Example(task=0, ids=ids.tolist(), label=0) for ids in split.take(rows).sequences]
+        [
+            Example(task=0, ids=ids.tolist(), label=0)
+            for row in sample_examples(split.num_examples, SCORED_AT_MOST).tolist()
+            for ids in split.record(row).sequences
+        ]
         for split in splits.values()
-        for rows in [sample_examples(split.num_examples, SCORED_AT_MOST)]
     ]
     total = sum(map(len, examples))
 
