@@ -54,9 +54,16 @@ def test_a_figure_has_a_panel_for_each_curve(
 
 
 def test_every_topic_grows_with_what_it_can() -> None:
-    grown = {(each.topic, each.by) for each in all_panels(Path("anywhere"))}
+    grown = {(each.topic, each.by) for each in all_panels(Path("anywhere"), 10**5)}
     assert grown == {
         *((topic, by) for topic in ("build", "feed") for by in ("rows", "tasks", "longest text")),
         ("order", "rows"), ("order", "tasks"),
         ("step", "tasks"), ("step", "longest text"), ("step", "processes"),
     }  # fmt: skip
+
+
+def test_rows_grow_as_far_as_asked() -> None:
+    by_rows = [p for p in all_panels(Path("anywhere"), 10**7) if p.by == "rows"]
+    assert [p.sizes for p in by_rows[:2]] == 2 * [(10**4, 10**5, 10**6, 10**7)]
+    rows = [row_of(p, [1.0] * len(p.sizes)) for p in by_rows]
+    assert [row.command.endswith("--rows 10000000") for row in rows] == [True, True, False]

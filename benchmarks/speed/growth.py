@@ -1,6 +1,6 @@
 """How cost grows: build, feed, order and step, over rows, tasks, lengths and processes.
 
-    python -m benchmarks.speed.growth --mirror DIR [--only TOPIC]
+    python -m benchmarks.speed.growth --mirror DIR [--only TOPIC] [--rows N]
 
 A figure for each of the four, and a row of the table for each of its panels. The slope is that of a
 line through the logarithms: 1 means that twice as much costs twice as much, 0 that it costs nothing
@@ -29,6 +29,7 @@ from benchmarks.speed.training.overheads import head_steps
 from benchmarks.speed.training.processes import run_rate
 from muppet_zoo.order import Order
 
+COMMAND = "python -m benchmarks.speed.growth --mirror DIR"
 TOKENS = 3_000_000  # of all texts together, where lengths grow
 TOKENS_PER_BATCH, TOKENS_PER_STEP = 4096, 2048
 ENOUGH_S = 5.0  # what took longer is not measured again
@@ -49,9 +50,10 @@ class Panel:
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--only", type=click.Choice(("build", "feed", "order", "step")))
-def main(mirror: Path, only: str | None) -> None:
-    """Measure, draw, and store the rows."""
-    panels = [panel for panel in all_panels(mirror) if only in (None, panel.topic)]
+@click.option("--rows", default=1_000_000, show_default=True, help="Most rows of build and feed.")
+def main(mirror: Path, only: str | None, rows: int) -> None:
+    """Measure, draw, and store the rows. Ten million rows take a quarter of an hour more."""
+    panels = [panel for panel in all_panels(mirror, rows) if only in (None, panel.topic)]
     for topic in dict.fromkeys(panel.topic for panel in panels):
         curves = [
             (p, [typical(p.measure, size) for size in p.sizes]) for p in panels if p.topic == topic
@@ -61,11 +63,12 @@ def main(mirror: Path, only: str | None) -> None:
             write_row(row_of(panel, values))
 
 
-def all_panels(mirror: Path) -> list[Panel]:
+def all_panels(mirror: Path, most_rows: int) -> list[Panel]:
     """In the order of the table."""
+    rows_of_all = tuple(10**power for power in range(4, len(str(most_rows))))
     return [
         Panel(
-            topic="build", by="rows", sizes=(10_000, 100_000, 1_000_000), unit="s",
+            topic="build", by="rows", sizes=rows_of_all, unit="s",
             notes="One task.", measure=lambda rows: float(run_build(rows)["seconds"]),
         ),
         Panel(
@@ -79,7 +82,7 @@ def all_panels(mirror: Path) -> list[Panel]:
             measure=lambda longest: float(run_build(rows_of(longest), 1, longest)["seconds"]),
         ),
         Panel(
-            topic="feed", by="rows", sizes=(10_000, 100_000, 1_000_000), unit="s a million tokens",
+            topic="feed", by="rows", sizes=rows_of_all, unit="s a million tokens",
             notes="12 tasks.", measure=lambda rows: feed_seconds(rows, 12),
         ),
         Panel(
@@ -168,6 +171,7 @@ def step_seconds(longest: int, num_heads: int, num_steps: int = 4) -> float:
 
 def row_of(panel: Panel, values: Sequence[float]) -> Row:
     """A row that promises nothing."""
+    many_rows = panel.by == "rows" and panel.topic != "order"
     return Row(
         name=f"growth_{panel.topic}_{panel.by.replace(' ', '_')}",
         topic=panel.topic,
@@ -175,7 +179,7 @@ def row_of(panel: Panel, values: Sequence[float]) -> Row:
         against="",
         goal=Goal(unit="slope"),
         figure=Spread.once(slope_of(panel.sizes, values)),
-        command="python -m benchmarks.speed.growth --mirror DIR",
+        command=COMMAND + (f" --rows {panel.sizes[-1]}" if many_rows else ""),
         measured={
             f"{size:,} [{panel.unit}]": value
             for size, value in zip(panel.sizes, values, strict=True)
