@@ -21,6 +21,7 @@ from muppet_zoo_deepspeed.trainer import DeepSpeedTrainer, write_request
 from muppet_zoo_torch.trainer import TorchTrainer
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional
 from zero_worker import copy_first_checkpoint
 
 from muppet_zoo.run import Run
@@ -121,6 +122,15 @@ def test_one_process_from_trainer_to_trainer_and_stage_to_stage(
         assert_equal(train(f"{name}-again", DeepSpeedTrainer, name, stage), own)
         assert_close(train(f"{name}-from-torch", DeepSpeedTrainer, "torch", stage), whole)
         assert_close(train(f"torch-from-{name}", TorchTrainer, name), whole)
+    assert_equal(train("torch-after-all", TorchTrainer, None), whole)
+
+
+def test_zero_3_leaves_torch_as_it_was(
+    make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path
+) -> None:
+    linear = functional.linear
+    DeepSpeedTrainer().train(request(make_run, mixed_specs, tmp_path / "out", 3))
+    assert functional.linear is linear
 
 
 @pytest.mark.slow

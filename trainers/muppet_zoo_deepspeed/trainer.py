@@ -20,6 +20,7 @@ from muppet_zoo_torch.evaluate import evaluate_folder
 from muppet_zoo_torch.loop import final_reports, train
 from muppet_zoo_torch.plan import Plan, make_plan
 from muppet_zoo_torch.trainer import make_model, prepare_out, run_lock
+from torch.nn import functional
 
 from muppet_zoo.console import note, progress
 from muppet_zoo.errors import MuppetZooError, UsageError
@@ -128,7 +129,7 @@ def _is_complete(engine: DeepSpeedEngine, plan: Plan, *, resume: bool) -> bool:
 
 def _train_plan(plan: Plan, *, resume: bool | None = None) -> None:
     """Train as one rank. resume: look at the run's folder first; None where that is done."""
-    with warnings.catch_warnings():
+    with _torchs_own_linear(), warnings.catch_warnings():
         # DeepSpeed's own deprecations are nothing a user of a run can act on.
         warnings.simplefilter("ignore")
         from muppet_zoo_deepspeed.engine import DeepSpeedEngine
@@ -149,6 +150,19 @@ def _device() -> torch.device:
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
+
+
+@contextmanager
+def _torchs_own_linear() -> Iterator[None]:
+    """Put back the function that ZeRO 3 replaces for the whole process, and leaves replaced.
+
+    Its own rounds otherwise: whatever this process trained afterwards would have other last bits.
+    """
+    linear = functional.linear
+    try:
+        yield
+    finally:
+        functional.linear = linear
 
 
 @contextmanager
