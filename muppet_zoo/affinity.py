@@ -14,7 +14,7 @@ from muppet_zoo.spec import TaskSpec
 class AffinityRequest:
     """Compare the gradients that tasks send into the encoder of the model in `checkpoint`.
 
-    num_examples: of each task's train split under `data`, in each of two halves.
+    num_examples: of each task's train split under `data`, in each of two halves, at most.
     """
 
     checkpoint: Path
@@ -31,14 +31,16 @@ class Affinity:
     No gradient is compared with itself: each task's examples are halved, and a cosine is the mean
     over one's first half with the other's second. So the diagonal says how well a task agrees with
     itself on other examples, which is the most that the row can be expected to show.
+
+    num_examples: of each task, in the smaller half.
     """
 
     tasks: tuple[str, ...]
-    num_examples: int
+    num_examples: tuple[int, ...]
     cosines: tuple[tuple[float, ...], ...]
 
     def rows(self, num_nearest: int = 3) -> list[dict[str, Any]]:
-        """A row for each task: its agreement with itself, its nearest tasks, and the farthest."""
+        """A row for each task: examples, agreement with itself, nearest tasks, and the farthest."""
         rows = []
         for task, own in enumerate(self.tasks):
             others = sorted(
@@ -49,6 +51,7 @@ class Affinity:
             rows.append(
                 {
                     "task": own,
+                    "examples": f"2 x {self.num_examples[task]:,}",
                     "itself": self.cosines[task][task],
                     "nearest": ", ".join(f"{n} {c:.3f}" for c, n in others[:num_nearest]) or "-",
                     "farthest": ", ".join(f"{n} {c:.3f}" for c, n in others[-1:]) or "-",
@@ -60,6 +63,11 @@ class Affinity:
         """Each two tasks once, and each with itself, as plain data."""
         numbered = enumerate(self.tasks)
         return [
-            {"task": a, "other": b, "cosine": self.cosines[i][j]}
+            {
+                "task": a,
+                "other": b,
+                "cosine": self.cosines[i][j],
+                "examples": [self.num_examples[i], self.num_examples[j]],
+            }
             for (i, a), (j, b) in itertools.combinations_with_replacement(numbered, 2)
         ]

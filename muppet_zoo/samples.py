@@ -120,11 +120,13 @@ def sampled(split: BuiltSplit, sample: Sample, seed: int) -> tuple[SplitPart, Sp
     Raises:
         UsageError: it has not so many examples.
     """
-    train, held_out = (
-        SplitPart(folder=split.folder, manifest=split.manifest, whole=split, examples=numbers)
-        for numbers in _told(split, sample, seed)
-    )
+    train, held_out = (part_of(split, numbers) for numbers in _told(split, sample, seed))
     return train, held_out
+
+
+def part_of(split: BuiltSplit, examples: I64) -> SplitPart:
+    """The examples of these numbers, with all their records."""
+    return SplitPart(folder=split.folder, manifest=split.manifest, whole=split, examples=examples)
 
 
 def _told(split: BuiltSplit, sample: Sample, seed: int) -> Sequence[I64]:

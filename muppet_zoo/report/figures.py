@@ -289,7 +289,8 @@ def draw_affinity(affinity: Affinity) -> Drawing:
             name="affinity",
             title="Cosines between the gradients of tasks",
             text=f"Purple pairs pull the encoder the same way, orange ones apart. On the diagonal "
-            f"is a task's agreement with itself on {affinity.num_examples} other examples.",
+            f"is a task's agreement with itself on other examples, {max(affinity.num_examples):,} at "
+            f"most.",
             figure=_heat_map(
                 affinity.cosines, affinity.tasks, affinity.tasks, form=".2f", label="cosine"
             ),

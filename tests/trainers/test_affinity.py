@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -17,13 +18,16 @@ from torch import Tensor
 
 from muppet_zoo.affinity import Affinity, AffinityRequest
 from muppet_zoo.batches import MicroBatchPlan, sample_examples
+from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.cli.affinity import command
 from muppet_zoo.collate import collate
+from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import UnknownNameError, UsageError
 from muppet_zoo.model_folder import find_model
 from muppet_zoo.shards import open_task
-from muppet_zoo.zoo import Zoo
+from muppet_zoo.zoo import Zoo, shipped_specs
 
+ENCODER = shipped_specs() / "quickstart/tiny_encoder"
 TASKS = ("qs_topic", "qs_similarity", "qs_word_tags")
 CPU = torch.device("cpu")
 
@@ -99,16 +103,55 @@ def test_a_sketch_keeps_inner_products() -> None:
 def test_tables_name_the_nearest_and_the_farthest() -> None:
     affinity = Affinity(
         tasks=("a", "b", "c"),
-        num_examples=8,
+        num_examples=(8, 8, 3),
         cosines=((0.9, 0.2, -0.1), (0.2, 0.8, 0.5), (-0.1, 0.5, 0.7)),
     )
     assert affinity.rows(num_nearest=1) == [
-        {"task": "a", "itself": 0.9, "nearest": "b 0.200", "farthest": "c -0.100"},
-        {"task": "b", "itself": 0.8, "nearest": "c 0.500", "farthest": "a 0.200"},
-        {"task": "c", "itself": 0.7, "nearest": "b 0.500", "farthest": "a -0.100"},
+        {
+            "task": "a",
+            "examples": "2 x 8",
+            "itself": 0.9,
+            "nearest": "b 0.200",
+            "farthest": "c -0.100",
+        },
+        {
+            "task": "b",
+            "examples": "2 x 8",
+            "itself": 0.8,
+            "nearest": "c 0.500",
+            "farthest": "a 0.200",
+        },
+        {
+            "task": "c",
+            "examples": "2 x 3",
+            "itself": 0.7,
+            "nearest": "b 0.500",
+            "farthest": "a -0.100",
+        },
     ]
     assert len(affinity.pairs()) == 6
-    assert affinity.pairs()[1] == {"task": "a", "other": "b", "cosine": 0.2}
+    assert affinity.pairs()[2] == {"task": "a", "other": "c", "cosine": -0.1, "examples": [8, 3]}
+
+
+def test_no_window_of_an_example_is_in_both_halves(zoo: Zoo, tmp_path: Path) -> None:
+    options = BuildOptions(max_tokens=20, limit=30)
+    tokenizer = open_tokenizer(str(ENCODER))
+    build([zoo.task("qs_who_did_what")], tokenizer=tokenizer, out=tmp_path, options=options)
+    windowed = open_task(tmp_path, "qs_who_did_what", "train")
+    assert windowed.num_records > windowed.num_examples
+    first, second = (
+        set(part.column("row", np.arange(part.num_records)))
+        for part in by_torch._halves(windowed, 5)
+    )
+    assert (len(first), len(second)) == (5, 5)
+    assert not first & second
+
+
+def test_fewer_examples_than_asked_are_counted(
+    trained: Path, quickstart_data: Path, zoo: Zoo
+) -> None:
+    asked = request(trained, quickstart_data, zoo, num_examples=10_000)
+    assert TorchTrainer().affinity(asked).num_examples == (24, 24, 24)
 
 
 def test_the_command(trained: Path, quickstart_data: Path, tmp_path: Path, found: Affinity) -> None:

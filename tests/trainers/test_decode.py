@@ -256,5 +256,9 @@ def test_unlabelled_splits_are_recognised(head: str, targets: list[Any]) -> None
     assert not HEAD_MATH[head].decoder.is_labelled(targets)
 
 
+def test_minus_one_is_a_number_that_regression_can_be_scored_on() -> None:
+    assert HEAD_MATH["regression"].decoder.is_labelled([-1.0, 0.5])
+
+
 def test_an_empty_label_set_is_a_label() -> None:
     assert HEAD_MATH["multi_label"].decoder.is_labelled([[], [1]])

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from muppet_zoo.affinity import Affinity, AffinityRequest
-from muppet_zoo.batches import I64, eval_plans, sample_examples
+from muppet_zoo.batches import eval_plans, sample_examples
 from muppet_zoo.collate import collate
 from muppet_zoo.console import ProgressDisplay
 from muppet_zoo.errors import UsageError
 from muppet_zoo.model_folder import ENCODER_FOLDER, find_model, with_slots_for
+from muppet_zoo.samples import SplitPart, part_of
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo_torch.batch import to_tensors
 from muppet_zoo_torch.checks import check_data_fits
@@ -51,14 +52,14 @@ def affinity(request: AffinityRequest, display: ProgressDisplay) -> Affinity:
     check_data_fits(model.encoder, str(folder.path / ENCODER_FOLDER), splits)
     slots = [slot.task for slot in model.layout.slots]
     line = display.start("gradients", total=len(splits), unit="tasks")
-    halves = []
+    halves, num_examples = [], []
     for done, (spec, split) in enumerate(zip(request.tasks, splits, strict=True), start=1):
-        rows = sample_examples(len(split.lengths), 2 * request.num_examples)
-        if len(rows) < 2:
-            raise UsageError(f"{spec.name} has {len(rows)} train examples; two are needed")
+        parts = _halves(split, request.num_examples)
+        if not parts[1].num_examples:
+            raise UsageError(f"{spec.name} has {split.num_examples} train examples; two are needed")
         task, limit = slots.index(spec.name), request.tokens_per_micro_batch
-        # Every second one: where a split is sorted by label, both halves have all labels.
-        halves.append([_gradient(model, split, task, rows[at::2], limit) for at in (0, 1)])
+        halves.append([_gradient(model, part, task, limit) for part in parts])
+        num_examples.append(parts[1].num_examples)
         line.update(done, text=spec.name)
     line.finish()
     first, second = (torch.stack(half) for half in zip(*halves, strict=True))
@@ -66,21 +67,28 @@ def affinity(request: AffinityRequest, display: ProgressDisplay) -> Affinity:
     cosines = (across + across.T) / 2
     return Affinity(
         tasks=tuple(spec.name for spec in request.tasks),
-        num_examples=request.num_examples,
+        num_examples=tuple(num_examples),
         cosines=tuple(map(tuple, cosines.tolist())),
     )
 
 
+def _halves(split: BuiltSplit, most_examples: int) -> list[SplitPart]:
+    """Two parts of at most so many examples each; no window of an example is in the other's."""
+    drawn = sample_examples(split.num_examples, 2 * most_examples)
+    # Every second one: where a split is sorted by label, both halves have all labels.
+    return [part_of(split, drawn[at::2]) for at in (0, 1)]
+
+
 def _gradient(
-    model: MultiTaskModel, split: BuiltSplit, task: int, rows: I64, tokens_per_micro_batch: int
+    model: MultiTaskModel, split: SplitPart, task: int, tokens_per_micro_batch: int
 ) -> Tensor:
     """(NUM_BUCKETS,) the sketch, of length 1, of the mean loss's gradient by the encoder."""
     device = next(model.parameters()).device
     model.zero_grad()
-    for plan in eval_plans(split, tokens_per_micro_batch, task=task, rows=rows):
+    for plan in eval_plans(split, tokens_per_micro_batch, task=task):
         batch = collate(plan, [split] * (task + 1), pad_id(model))
         losses, _ = model(to_tensors(batch, device))
-        (losses.sum() / len(rows)).backward()
+        (losses.sum() / split.num_records).backward()
     return torch.nn.functional.normalize(sketch(model.encoder.parameters()), dim=0)
 
 

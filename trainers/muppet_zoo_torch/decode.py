@@ -9,6 +9,7 @@ functions belong to a head type is said in `heads.HEAD_MATH`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -155,7 +156,11 @@ def _answer_texts(rows: I64, task: ScoredTask) -> list[Any]:
 
 
 def _all_known(targets: Sequence[Any]) -> bool:
-    return not any(target == -1 or target != target for target in targets)
+    return -1 not in targets
+
+
+def _all_numbers(targets: Sequence[Any]) -> bool:
+    return not any(map(math.isnan, targets))  # -1 is a number like any other
 
 
 def _no_unknown(targets: Sequence[Any]) -> bool:
@@ -189,6 +194,7 @@ class Decoder:
 
 
 PLAIN = Decoder()
+NUMBER = Decoder(is_labelled=_all_numbers)
 CHOICE = Decoder(num_labels=_most_options)
 LABEL_SET = Decoder(predictions=_label_sets, references=_label_lists, is_labelled=_no_unknown)
 TAGS = Decoder(

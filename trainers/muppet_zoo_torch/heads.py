@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from muppet_zoo.model_folder import HeadLayout
 from muppet_zoo.targets import IGNORED, SENTENCE
 from muppet_zoo_torch.batch import TensorRows
-from muppet_zoo_torch.decode import ANSWER, CHOICE, LABEL_SET, PLAIN, TAGS, TEXT, Decoder
+from muppet_zoo_torch.decode import ANSWER, CHOICE, LABEL_SET, NUMBER, PLAIN, TAGS, TEXT, Decoder
 
 Distributions = tuple[Tensor, Tensor]
 
@@ -288,7 +288,7 @@ HEAD_MATH: dict[str, HeadMath] = {
     "multiple_choice": HeadMath(
         loss=_choice_loss, predict=_choice_prediction, decoder=CHOICE, distributions=_over_options
     ),
-    "regression": HeadMath(loss=_regression_loss, predict=_regression_prediction),
+    "regression": HeadMath(loss=_regression_loss, predict=_regression_prediction, decoder=NUMBER),
     "span": HeadMath(
         loss=_span_loss, predict=_span_prediction, decoder=ANSWER, distributions=_start_and_end
     ),
