@@ -288,9 +288,9 @@ def draw_affinity(affinity: Affinity) -> Drawing:
         return Drawing(
             name="affinity",
             title="Cosines between the gradients of tasks",
-            text=f"Purple pairs pull the encoder the same way, orange ones apart. On the diagonal "
-            f"is a task's agreement with itself on other examples, {max(affinity.num_examples):,} at "
-            f"most.",
+            text="Purple pairs pull the encoder the same way, orange ones apart. On the diagonal "
+            "is a task's agreement with itself on other examples, "
+            f"{max(affinity.num_examples):,} at most.",
             figure=_heat_map(
                 affinity.cosines, affinity.tasks, affinity.tasks, form=".2f", label="cosine"
             ),

@@ -19,6 +19,7 @@ from muppet_zoo_torch.trainer import TorchTrainer, make_model
 from torch import Tensor
 
 from muppet_zoo.collate import collate
+from muppet_zoo.errors import DivergedError
 from muppet_zoo.file_tools import checksum_of
 from muppet_zoo.heads import HEADS
 from muppet_zoo.run import Run
@@ -61,6 +62,12 @@ def plan(make_run: MakeRun, mixed_specs: Path, tmp_path: Path) -> Plan:
     return make_plan(TrainRequest(run=run, tasks=tasks, rates=rates, out=tmp_path))
 
 
+def ask(make_run: MakeRun, specs: Path, out: Path, precision: str, **changes: Any) -> TrainRequest:
+    run = make_run(trainer="torch", precision=precision, **changes)
+    tasks, rates = tasks_of(run, load_zoo([specs]))
+    return TrainRequest(run=run, tasks=tasks, rates=rates, out=out)
+
+
 def error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
@@ -86,20 +93,37 @@ def test_small_gradients_of_fp16_are_kept_by_the_loss_scale(
     assert lost() > 0.02
 
 
+def test_an_overflow_is_told_as_one(make_run: MakeRun, mixed_specs: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"r3f": {"epsilon": 0.5, "weight": 1e7}, "schedule": {"steps": 1}}
+    TorchTrainer().train(ask(make_run, mixed_specs, tmp_path / "fp32", "fp32", **changes))
+    with pytest.raises(DivergedError, match=r"too large for fp16.*precision: bf16 or fp32"):
+        TorchTrainer().train(ask(make_run, mixed_specs, tmp_path / "fp16", "fp16", **changes))
+
+
+@pytest.mark.parametrize(
+    ("precision", "epsilon", "told"),
+    [("fp32", 1e-5, False), ("bf16", 1e-3, True), ("bf16", 1e-2, False), ("fp16", 1e-5, True),
+     ("bf16", 0.0, False)],
+)  # fmt: skip
+def test_noise_that_rounding_takes_away_is_told(
+    make_run: MakeRun, mixed_specs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    precision: str, epsilon: float, told: bool,
+) -> None:  # fmt: skip
+    changes: dict[str, Any] = {"r3f": {"epsilon": epsilon}, "schedule": {"steps": 1}}
+    TorchTrainer().train(ask(make_run, mixed_specs, tmp_path / "out", precision, **changes))
+    assert (f"r3f.epsilon: {epsilon:g} is less than {precision}" in capsys.readouterr().err) is told
+
+
 @pytest.mark.parametrize("precision", list(ROUNDING))
 def test_a_resumed_run_has_the_same_bits(
     make_run: MakeRun, mixed_specs: Path, tmp_path: Path, precision: str
 ) -> None:
-    settings: dict[str, Any] = {
-        "trainer": "torch",
-        "precision": precision,
+    changes: dict[str, Any] = {
         "optimizer": {"name": "adamw", "learning_rate": 1e-3, "gradient_clipping": 1.0},
         "checkpointing": {"every_steps": 2, "keep": 2},
         "r3f": {"epsilon": 1e-2},
     }
-    run = make_run(**settings)
-    tasks, rates = tasks_of(run, load_zoo([mixed_specs]))
-    asked = TrainRequest(run=run, tasks=tasks, rates=rates, out=tmp_path / "out")
+    asked = ask(make_run, mixed_specs, tmp_path / "out", precision, **changes)
     TorchTrainer().train(asked)
     last = checkpoint_folder(asked.out, 4)
     whole = state_of(last)

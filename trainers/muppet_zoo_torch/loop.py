@@ -44,7 +44,7 @@ from muppet_zoo_torch.export import publish_model
 from muppet_zoo_torch.optimizer import base_rates, learning_rate_factor
 from muppet_zoo_torch.packing import is_packed
 from muppet_zoo_torch.plan import Plan
-from muppet_zoo_torch.r3f import noise_keys
+from muppet_zoo_torch.r3f import is_lost, noise_keys
 from muppet_zoo_torch.run_log import (
     METRICS_FILE,
     Progress,
@@ -60,6 +60,11 @@ _AFTER_DIVERGENCE = (
     "Going on would end here again: start another run with a lower optimizer.learning_rate, or "
     "with optimizer.gradient_clipping where it has none, from the encoder of an earlier checkpoint "
     "if need be"
+)
+
+_AFTER_OVERFLOW = (
+    "Most likely a number is too large for fp16, which ends at 65,504; start another run with "
+    "precision: bf16 or fp32, from the encoder of an earlier checkpoint if need be"
 )
 
 
@@ -105,6 +110,12 @@ def train(
         _forget_after(plan.out / METRICS_FILE, record.step)
         # Scores come after the checkpoint of their step: a crash between may have cut them.
         _forget_after(plan.out / REPORTS_FILE, record.step - 1)
+        if plan.run.r3f is not None and is_lost(plan.run.r3f, plan.run.precision):
+            note(
+                f"r3f.epsilon: {plan.run.r3f.epsilon:g} is less than {plan.run.precision} tells "
+                f"apart, so the divergence is of its rounding and hardly of the noise; set "
+                f"precision: fp32, or an epsilon of 0.01"
+            )
     engine.model.scale_losses = plan.run.loss_scaling == "log_outcomes"
     engine.model.train()
     with open_log(engine, plan, display, trainer) as log:
@@ -227,10 +238,11 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
     rates = base_rates(engine.model, plan.run.optimizer)
     tally.gradient_norm = engine.step([rate * factor for rate in rates])
     if not math.isfinite(tally.gradient_norm):
+        half = plan.run.precision == "fp16"
         names = sorted({plan.specs[t].name for m in step_plan.micro_batches for t in m.tasks})
         raise DivergedError(
             f"step {step + 1}: the gradient is not finite ({tally.gradient_norm}); tasks in the "
-            f"step: {', '.join(names)}. {_AFTER_DIVERGENCE}"
+            f"step: {', '.join(names)}. {_AFTER_OVERFLOW if half else _AFTER_DIVERGENCE}"
         )
     for batch, losses in seen:
         tally.add(batch, losses, packed=is_packed(engine.model.encoder))

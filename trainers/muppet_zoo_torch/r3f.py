@@ -5,9 +5,11 @@
 Clean and noised rows go through the model in one pass of twice the size; rows of regression, which
 has no divergence, go through once. Noise is a formula of (seed, step, example), not a stream of
 random numbers, so an example gets the same noise whatever micro-batch and process it is in, and
-however wide that is padded. It is added in single precision: 1e-5 is nothing in bfloat16. Padding
-gets none, and no divergence is taken there. The divergence is not divided by the log of the number
-of outcomes: near equality it does not grow with it.
+however wide that is padded. Padding gets none, and no divergence is taken there. The divergence is
+not divided by the log of the number of outcomes: near equality it does not grow with it.
+
+Noise is added in single precision. In half precision the first matrix product rounds it away again:
+what is left of a divergence by 1e-5 is that of the rounding, which `is_lost` foretells.
 
 Source: Aghajanyan et al. 2020, "Better Fine-Tuning by Reducing Representational Collapse",
 arXiv:2008.03156, sections 2 and 3; epsilon 1e-5, weight 1 and uniform noise are its public
@@ -37,6 +39,12 @@ _STEP = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
 _PARTS = 4  # of a word, 16 bits each: 65,536 values of noise are plenty, and a word costs 11 passes
+
+
+def is_lost(settings: R3F, precision: str) -> bool:
+    """Whether the noise is smaller than what the precision tells apart around 1."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    return 0 < settings.epsilon < torch.finfo(dtype).eps
 
 
 def noise_keys(batch: MicroBatch, seed: int, step: int) -> Tensor:
