@@ -26,9 +26,10 @@ from muppet_zoo.study.design import (
     shipped_studies,
     study_names,
 )
-from muppet_zoo.study.files import Prefinetuning, prefinetuning, target_plans
+from muppet_zoo.study.files import Prefinetuning, TargetRows, prefinetuning, target_plans
 from muppet_zoo.zoo import Zoo, load_zoo, validate_paths
 
+REVIEWS = {"qs_reviews": TargetRows(num_examples=120, fingerprints=("train", "validation"))}
 STUDIES = ["affinity", "batching", "loss_scaling", "r3f", "rivals", "sample_efficiency", "scale"]
 
 
@@ -80,9 +81,24 @@ def test_a_shipped_study_makes_runs_and_plans_that_can_be_read(
             assert set(own.mixture(run.mixture or "").tasks) == set(arm.tasks)
             assert own.mixture(run.mixture or "").rates == zoo.mixture(quick.pool).rates
             start.folder.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
-    for plan in target_plans(tmp_path, quick, encoder, starts, ["qs_reviews"], [8, "all"], zoo):
+    for plan in target_plans(tmp_path, quick, encoder, starts, REVIEWS, [8, 5000, "all"], zoo):
         assert {arm.name for arm in read_plan(plan.plan, zoo).arms} == set(plan.arms)
-        assert plan.num_cells == len(plan.arms) * 2 * len(quick.seeds)
+        assert plan.num_cells == len(plan.arms) * 2 * len(quick.seeds)  # 5,000 are too many
+
+
+def test_scores_on_other_rows_have_another_folder(zoo: Zoo, quick: Setting, tmp_path: Path) -> None:
+    [encoder] = quick.encoders
+    arms = arms_of(read_design("rivals"), pool_of(zoo, quick), encoder)
+    starts = made(tmp_path, quick, encoder, arms, zoo)
+    folders = [
+        target_plans(tmp_path, quick, encoder, starts, {"qs_reviews": rows}, [8], zoo)[0].folder
+        for rows in (
+            REVIEWS["qs_reviews"],
+            TargetRows(num_examples=120, fingerprints=("train", "others")),
+            TargetRows(num_examples=120, fingerprints=("others", "validation")),
+        )
+    ]
+    assert len(set(folders)) == 3
 
 
 def made(
@@ -181,7 +197,7 @@ def test_a_larger_budget_multiplies_the_steps(zoo: Zoo, quick: Setting, tmp_path
     [encoder] = quick.encoders
     arms = arms_of(read_design("rivals"), pool_of(zoo, quick), encoder)
     starts = made(tmp_path, quick, encoder, arms, zoo)
-    plans = target_plans(tmp_path, quick, encoder, starts[:2], ["qs_reviews"], ["all"], zoo)
+    plans = target_plans(tmp_path, quick, encoder, starts[:2], REVIEWS, ["all"], zoo)
     steps = [yaml.safe_load(plan.plan.read_text())["run"]["schedule"]["steps"] for plan in plans]
     assert steps == [60, 180]
 

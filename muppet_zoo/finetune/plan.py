@@ -7,7 +7,7 @@ run follows from the plan alone, so a study that was killed finds out by itself 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,4 +171,21 @@ def _arm(name: str, data: Mapping[str, Any], base: Path) -> Arm:
         encoder=encoder,
         random_init=data.get("random_init", False),
         heads=data.get("heads", "fresh"),
+    )
+
+
+def counts_of(shots: Sequence[Shots], num_examples: int, held_out: int) -> dict[Shots, int]:
+    """How many examples are trained on with each of `shots`; without those that are too many."""
+    left = num_examples - held_out
+    counts = {each: left if each == ALL else int(each) for each in shots}
+    return {each: count for each, count in counts.items() if 1 <= count <= left}
+
+
+def without_cells(target: str, shots: Sequence[Shots], num_examples: int, held_out: int) -> str:
+    """That a target has too few examples for some of `shots`."""
+    counts = counts_of(shots, num_examples, held_out)
+    too_many = ", ".join(str(each) for each in shots if each not in counts)
+    return (
+        f"{target}: {num_examples:,} train examples, {held_out:,} of them held out: no cells with "
+        f"shots {too_many}"
     )

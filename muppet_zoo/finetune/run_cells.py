@@ -35,12 +35,10 @@ from muppet_zoo.finetune.cell import (
     train_cell,
     training_digest,
 )
-from muppet_zoo.finetune.plan import Cell, FinetunePlan, Group
+from muppet_zoo.finetune.plan import Cell, FinetunePlan, Group, counts_of, without_cells
 from muppet_zoo.finetune.results import (
-    ALL,
     RESULTS_FILE,
     CellResult,
-    Shots,
     append_result,
     read_results,
 )
@@ -127,25 +125,15 @@ def _open_data(plan: FinetunePlan, zoo: Zoo) -> tuple[dict[Group, int], dict[str
         check_labelled(zoo.task(target), plan.split)  # before hours of training
         train, scored = (open_task(plan.common.data, target, s) for s in ("train", plan.split))
         data[target] = {"train": train.fingerprint, plan.split: scored.fingerprint}
-        left = train.num_examples - plan.held_out
-        counts = {shots: _count(shots, left) for shots in plan.shots}
-        too_many = [shots for shots, count in counts.items() if not 1 <= count <= left]
-        if too_many:
-            note(
-                f"{target}: {train.num_examples:,} train examples, {plan.held_out:,} of them held "
-                f"out: no cells with shots {', '.join(map(str, too_many))}"
-            )
-        for shots in plan.shots:
-            if shots not in too_many:
-                for arm in plan.arms:
-                    groups[Group(arm=arm, target=target, shots=shots)] = counts[shots]
+        counts = counts_of(plan.shots, train.num_examples, plan.held_out)
+        if len(counts) < len(plan.shots):
+            note(without_cells(target, plan.shots, train.num_examples, plan.held_out))
+        for shots, count in counts.items():
+            for arm in plan.arms:
+                groups[Group(arm=arm, target=target, shots=shots)] = count
     if not groups:
         raise UsageError("no target has enough train examples; lower held_out or shots")
     return groups, data
-
-
-def _count(shots: Shots, left: int) -> int:
-    return left if shots == ALL else int(shots)
 
 
 def _weights(plan: FinetunePlan) -> dict[str, str]:

@@ -22,6 +22,7 @@ import yaml
 from muppet_zoo.errors import SpecError, UsageError
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.finetune.checks import plan_findings, with_setting
+from muppet_zoo.finetune.plan import counts_of
 from muppet_zoo.finetune.results import Shots
 from muppet_zoo.mixture import Mixture
 from muppet_zoo.run import with_defaults
@@ -44,10 +45,19 @@ class Prefinetuning:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TargetRows:
+    """What is built of a target: train examples, and the fingerprints of train and scored split."""
+
+    num_examples: int
+    fingerprints: tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetPlan:
     """Fine-tunings on one target with equal settings, of all arms that have them.
 
     group: the id of the settings. arms: name in the plan, which is the id of its pre-finetuning.
+    num_cells: without those that the target has too few examples for.
     """
 
     group: str
@@ -122,11 +132,13 @@ def target_plans(
     setting: Setting,
     encoder: Encoder,
     arms: Sequence[tuple[StudyArm, Prefinetuning]],
-    targets: Sequence[str],
+    targets: Mapping[str, TargetRows],
     shots: Sequence[Shots],
     zoo: Zoo,
 ) -> list[TargetPlan]:
     """Write the finetune plans of a study: one for each target and group of equal settings.
+
+    A plan's folder is named by settings and rows, so scores on other rows are never taken for its.
 
     Raises:
         SpecError: the settings make no plan.
@@ -137,7 +149,7 @@ def target_plans(
         groups.setdefault(study_id(settings), (settings, {}))[1][start.id] = start
     plans = []
     for key, (settings, starts) in groups.items():
-        for target in targets:
+        for target, rows in targets.items():
             plan = {
                 "finetune_version": 1,
                 "targets": [target],
@@ -150,16 +162,18 @@ def target_plans(
             document = Document(path=setting.path, data=plan)
             if findings := plan_findings(document, zoo.tasks, zoo.mixtures):
                 raise SpecError(findings)
-            file = out / "plans" / encoder.name / key / f"{target}.yaml"
+            counts = counts_of(shots, rows.num_examples, settings.get("held_out", 0))
+            name = study_id([key, rows.fingerprints])
+            file = out / "plans" / encoder.name / name / f"{target}.yaml"
             _write(file, plan)
             plans.append(
                 TargetPlan(
                     group=key,
                     target=target,
                     plan=file,
-                    folder=out / "finetuned" / encoder.name / key / target,
+                    folder=out / "finetuned" / encoder.name / name / target,
                     arms=tuple(starts),
-                    num_cells=len(starts) * len(shots) * len(setting.seeds),
+                    num_cells=len(starts) * len(counts) * len(setting.seeds),
                 )
             )
     return plans

@@ -22,6 +22,7 @@ from muppet_zoo.console import ProgressDisplay, note, progress
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import ShardError, UsageError
 from muppet_zoo.file_tools import own_folder, write_atomically
+from muppet_zoo.finetune.plan import counts_of, without_cells
 from muppet_zoo.finetune.results import (
     RESULTS_FILE,
     CellResult,
@@ -39,6 +40,7 @@ from muppet_zoo.study.design import Design, Encoder, Setting
 from muppet_zoo.study.files import (
     Prefinetuning,
     TargetPlan,
+    TargetRows,
     data_folder,
     finetune_settings,
     prefinetuning,
@@ -278,8 +280,9 @@ def _finetune(
     display: ProgressDisplay,
     failed: list[FailedJob],
 ) -> list[TargetPlan]:
+    rows = {target: _target_rows(work, target) for target in work.targets}
     plans = target_plans(
-        work.options.out, work.setting, work.encoder, starts, work.targets, work.shots, work.zoo
+        work.options.out, work.setting, work.encoder, starts, rows, work.shots, work.zoo
     )
     jobs = [_fine_tuning(work, plan) for plan in plans]
     missing = [job for job, plan in zip(jobs, plans, strict=True) if job.done() < plan.num_cells]
@@ -287,6 +290,18 @@ def _finetune(
     failed += run_jobs(missing, work.options.workers, line)
     line.finish()
     return plans
+
+
+def _target_rows(work: _Work, target: str) -> TargetRows:
+    """What is built of a target, with a word where it has too few examples for some shots."""
+    data = data_folder(work.options.out, work.encoder)
+    train, scored = (open_task(data, target, split) for split in ("train", work.split))
+    held_out = work.setting.finetune.get("held_out", 0)
+    if len(counts_of(work.shots, train.num_examples, held_out)) < len(work.shots):
+        note(without_cells(target, work.shots, train.num_examples, held_out))
+    return TargetRows(
+        num_examples=train.num_examples, fingerprints=(train.fingerprint, scored.fingerprint)
+    )
 
 
 def _fine_tuning(work: _Work, plan: TargetPlan) -> Job:
