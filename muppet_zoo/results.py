@@ -130,8 +130,8 @@ def overlap_note(reports: Sequence[TaskReport]) -> list[str]:
     if all(report.overlap is None for report in reports):
         return ["overlap -: training rows were not compared with these rows"]
     return [
-        "overlap: training rows with the inputs of scored rows, at the level of the mixture's "
-        "policy; -: not checked"
+        "overlap: training rows with the inputs of the split's rows, of all of them also where a "
+        "sample is scored, at the level of the mixture's policy; -: not checked"
     ]
 
 

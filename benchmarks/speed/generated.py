@@ -27,6 +27,7 @@ from muppet_zoo.zoo import load_zoo
 
 SPECIAL_TOKENS = 2  # of one text, which leaves the others for words
 BLOCK_ROWS = 100_000
+VERSION = 2  # of the rows; folders of others are not taken for these
 
 
 def generated_tasks(num_tasks: int) -> list[TaskSpec]:
@@ -64,7 +65,7 @@ def write_rows(
 
 def generated_rows(num_rows: int, num_tasks: int, max_tokens: int = MAX_TOKENS) -> Path:
     """A folder that has such rows under `rows`, made once."""
-    folder = WORK / f"generated-{num_rows}-{num_tasks}-{max_tokens}"
+    folder = WORK / f"generated-v{VERSION}-{num_rows}-{num_tasks}-{max_tokens}"
     if not (folder / "rows").is_dir():
         write_rows(folder / "unfinished", generated_tasks(num_tasks), num_rows, max_tokens)
         (folder / "unfinished").rename(folder / "rows")

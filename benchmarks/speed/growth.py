@@ -50,7 +50,13 @@ class Panel:
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--only", type=click.Choice(("build", "feed", "order", "step")))
-@click.option("--rows", default=1_000_000, show_default=True, help="Most rows of build and feed.")
+@click.option(
+    "--rows",
+    default=1_000_000,
+    show_default=True,
+    type=click.IntRange(min=100_000),
+    help="Most rows of build and feed.",
+)
 def main(mirror: Path, only: str | None, rows: int) -> None:
     """Measure, draw, and store the rows. Ten million rows take a quarter of an hour more."""
     panels = [panel for panel in all_panels(mirror, rows) if only in (None, panel.topic)]
@@ -65,7 +71,8 @@ def main(mirror: Path, only: str | None, rows: int) -> None:
 
 def all_panels(mirror: Path, most_rows: int) -> list[Panel]:
     """In the order of the table."""
-    rows_of_all = tuple(10**power for power in range(4, len(str(most_rows))))
+    powers = (10**power for power in range(4, len(str(most_rows))))
+    rows_of_all = tuple(dict.fromkeys((*powers, most_rows)))
     return [
         Panel(
             topic="build", by="rows", sizes=rows_of_all, unit="s",

@@ -57,7 +57,8 @@ def tables_of(report: Report) -> list[Table]:
             name="scores",
             title="Scores",
             caption=f"Mean, median and {percent} Student interval over seeds; the headline metric "
-            f"of a target comes first. Overlap: training rows with the inputs of scored rows.",
+            f"of a target comes first. Overlap: training rows with the inputs of the split's rows, "
+            f"of all of them also where a sample is scored.",
             rows=tuple(_score_row(row) for row in report.scores),
         ),
         Table(
