@@ -7,7 +7,7 @@ resuming asks that it is the same.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -327,8 +327,8 @@ def _set(data: dict[str, Any], keys: Sequence[str], text: str) -> None:
         raise UsageError(
             f"--set: {group} is a group; set one of {', '.join(f'{group}.{key}' for key in inside)}"
         )
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"--set: {'.'.join(keys)} cannot be '{text}'; give a finite number")
+    if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+        raise UsageError(f"--set: {'.'.join(keys)} cannot be '{text:.60}'; give a finite number")
     inner = data
     for key in keys[:-1]:
         if inner.get(key) is None:

@@ -205,6 +205,7 @@ def test_steps_and_epochs_replace_each_other(
         ("optimizer={}", "optimizer is a group"),
         ("optimizer.learning_rate=.inf", "optimizer.learning_rate cannot be '.inf'"),
         ("optimizer.weight_decay=.nan", "give a finite number"),
+        (f"optimizer.learning_rate={'9' * 400}", "give a finite number"),
     ],
 )
 def test_changes_that_name_nothing(run_file: Path, change: str, message: str) -> None:
@@ -229,6 +230,9 @@ def test_changes_that_name_nothing(run_file: Path, change: str, message: str) ->
         ("data=", "data: found"),
         ("model.encoder=", "model.encoder: found"),
         ("schedule.warmup=2", "schedule.warmup: found 2, at most 1"),
+        (f"schedule.steps={10**22}", f"schedule.steps: found {10**22}, at most 2147483647"),
+        (f"sample.held_out={10**22}", "sample.held_out: found 10000000000000000000000, at most"),
+        (f"deepspeed.timeout_minutes={10**22}", "deepspeed.timeout_minutes: found 1"),
         ("schedule.epochs=1e9", "schedule.epochs: found 1000000000.0, at most 10000"),
     ],
 )

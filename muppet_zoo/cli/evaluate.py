@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from muppet_zoo.cli.options import data_option, json_option, specs_option
+from muppet_zoo.cli.options import COUNT, data_option, json_option, specs_option
 
 
 @click.command("eval")
@@ -21,9 +21,7 @@ from muppet_zoo.cli.options import data_option, json_option, specs_option
 )
 @click.option("--mixture", metavar="NAME", help="Score the tasks of this mixture, such as glue.")
 @click.option("--split", default="validation", show_default=True, help="Role of the split.")
-@click.option(
-    "--max-examples", type=click.IntRange(min=1), help="Score a random sample, the same every time."
-)
+@click.option("--max-examples", type=COUNT, help="Score a random sample, the same every time.")
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path, file_okay=False),

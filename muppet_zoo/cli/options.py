@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from muppet_zoo.mixture import Mixture
     from muppet_zoo.spec import TaskSpec
 
+# Nobody means more than these, and libraries that are given more end in a traceback. The schemas of
+# run files and plans have the same bounds.
+MOST = 2**31 - 1
+MOST_TOKENS = 1_000_000
+MOST_PROCESSES = 1024
+
+COUNT = click.IntRange(min=1, max=MOST)
+TOKENS = click.IntRange(min=4, max=MOST_TOKENS)
+PROCESSES = click.IntRange(min=1, max=MOST_PROCESSES)
+
 specs_option = click.option(
     "--specs",
     "spec_dirs",

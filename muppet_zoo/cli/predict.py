@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import specs_option
+from muppet_zoo.cli.options import COUNT, MOST, MOST_TOKENS, specs_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     "--batch-tokens",
     default=8192,
     show_default=True,
-    type=click.IntRange(min=8),
+    type=click.IntRange(min=8, max=MOST),
     help="Most tokens in one pass, padding included.",
 )
 @click.option(
     "--max-tokens",
-    type=click.IntRange(min=8),
+    type=click.IntRange(min=8, max=MOST_TOKENS),
     help="Cut inputs to so many tokens. What the encoder reads, at most 512, without it.",
 )
 @click.option(
     "--rows-at-a-time",
     default=256,
     show_default=True,
-    type=click.IntRange(min=1),
+    type=COUNT,
     help="Answer when so many rows are read; 1 answers each row of a slow stream as it comes.",
 )
 @click.option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from muppet_zoo.cli.options import json_option, specs_option
+from muppet_zoo.cli.options import PROCESSES, json_option, specs_option
 
 
 @click.command("train")
@@ -23,7 +23,7 @@ from muppet_zoo.cli.options import json_option, specs_option
     "--num-processes",
     default=1,
     show_default=True,
-    type=click.IntRange(min=1),
+    type=PROCESSES,
     help="Processes on this machine that share the work.",
 )
 @click.option(
