@@ -47,7 +47,7 @@ from muppet_zoo.finetune.results import (
 from muppet_zoo.metrics import METRICS
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER, WEIGHTS_FILE
 from muppet_zoo.provenance import weights_digest
-from muppet_zoo.shards import check_labelled, open_task
+from muppet_zoo.shards import check_labelled, check_role, open_task
 from muppet_zoo.trainer_api import load_trainer
 from muppet_zoo.zoo import Zoo
 
@@ -83,6 +83,7 @@ def finetune(plan: FinetunePlan, zoo: Zoo, out: Path, spec_dirs: Sequence[Path] 
 
     Raises:
         UsageError: `out` holds something else or is in use, or an encoder cannot be had.
+        UnknownNameError: a target has no such split as the plan scores on.
         ShardError: a target's split is not built, or has no labels.
     """
     groups, data = _open_data(plan, zoo)
@@ -124,6 +125,7 @@ def _open_data(plan: FinetunePlan, zoo: Zoo) -> tuple[dict[Group, int], dict[str
     """
     groups, data = {}, {}
     for target in plan.targets:
+        check_role(zoo.task(target), plan.split)
         check_labelled(zoo.task(target), plan.split)  # before hours of training
         train, scored = (open_task(plan.common.data, target, s) for s in ("train", plan.split))
         data[target] = {"train": train.fingerprint, plan.split: scored.fingerprint}

@@ -23,7 +23,7 @@ from muppet_zoo_torch import loop
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.cli.train import command as train
 from muppet_zoo.encode import open_tokenizer
-from muppet_zoo.errors import DivergedError, ShardError, TrainingError, UsageError
+from muppet_zoo.errors import DivergedError, ShardError, TrainingError, UnknownNameError, UsageError
 from muppet_zoo.finetune.plan import read_plan
 from muppet_zoo.finetune.results import read_predictions, read_results
 from muppet_zoo.finetune.run_cells import Outcome, finetune
@@ -374,6 +374,16 @@ def test_a_target_that_is_not_built_stops_before_the_first_cell(
 ) -> None:
     with pytest.raises(ShardError, match="task rte, split train: not built"):
         carry_out(small(targets=["qs_topic", "rte"]), tmp_path / "out", zoo)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_that_a_target_does_not_have_stops_before_the_first_cell(
+    small: Callable[..., Path], tmp_path: Path, zoo: Zoo
+) -> None:
+    plan = yaml.safe_load(small().read_text())
+    path = small(run={**plan["run"], "evaluation": {"split": "tran"}})
+    with pytest.raises(UnknownNameError, match="no split of task qs_topic is named 'tran'; did yo"):
+        carry_out(path, tmp_path / "out", zoo)
     assert not (tmp_path / "out").exists()
 
 
