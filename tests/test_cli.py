@@ -37,6 +37,13 @@ def test_every_command_has_help(name: str) -> None:
     assert "--json" in done.stdout
 
 
+@pytest.mark.parametrize("name", ["doctor", "preview"])
+def test_max_tokens_needs_something_that_counts_them(name: str) -> None:
+    done = muppet_zoo(name, "qs_topic", "--max-tokens", "64")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--max-tokens needs --tokenizer NAME_OR_DIR" in done.stderr
+
+
 @pytest.mark.parametrize("name", _COMMANDS)
 def test_every_number_has_a_bound(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)

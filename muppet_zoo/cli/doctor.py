@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import COUNT, TOKENS, json_option, mirror_option, specs_option
+from muppet_zoo.cli.options import (
+    COUNT,
+    TOKENS,
+    check_max_tokens,
+    json_option,
+    mirror_option,
+    specs_option,
+)
 
 if TYPE_CHECKING:
     from muppet_zoo.console import ProgressDisplay, ProgressLine
@@ -78,6 +85,7 @@ def command(  # one parameter per option of the command line
     from muppet_zoo.doctor.examine import Examination
     from muppet_zoo.doctor.records import at_least
 
+    check_max_tokens(tokenizer_name)
     specs = _chosen_specs(tasks, mixture, spec_dirs)
     how = Examination(mirror=mirror, limit=limit, budget=_budget(tokenizer_name, max_tokens))
     start = time.monotonic()

@@ -57,6 +57,24 @@ lock_option = click.option(
 )
 
 
+def check_max_tokens(tokenizer_name: str | None) -> None:
+    """Refuse --max-tokens where nothing counts tokens: it would be ignored without a word.
+
+    Raises:
+        UsageError: it is given, and --tokenizer is not.
+    """
+    from click.core import ParameterSource
+
+    from muppet_zoo.errors import UsageError
+
+    source = click.get_current_context().get_parameter_source("max_tokens")
+    if tokenizer_name is None and source is not ParameterSource.DEFAULT:
+        raise UsageError(
+            "--max-tokens needs --tokenizer NAME_OR_DIR, whose tokens are counted; give both, or "
+            "leave --max-tokens out"
+        )
+
+
 def chosen_specs(
     tasks: tuple[str, ...], mixture: str | None, spec_dirs: tuple[Path, ...]
 ) -> tuple[list[TaskSpec], Mixture | None]:
