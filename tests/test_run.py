@@ -189,6 +189,25 @@ def test_steps_and_epochs_replace_each_other(
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("schedule.steps=3", "schedule.epochs=1"),
+        ("schedule.warmup=0.5", "schedule.warmup_steps=1"),
+        ("mixture=quickstart", "task=cola"),
+    ],
+)
+def test_changes_that_exclude_each_other(run_file: Path, one: str, other: str) -> None:
+    keys = [change.partition("=")[0] for change in (one, other)]
+    for changes in ([one, other], [other, one]):
+        with pytest.raises(UsageError) as caught:
+            read_run(run_file, changes)
+        told = f"--set: {keys[0]} and {keys[1]} exclude each other; set one of them"
+        assert str(caught.value) == told
+    read_run(run_file, [one, "seed=2"])
+    read_run(run_file, [other, other])
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ("optimiser.name=sgd", "a run has no 'optimiser'; did you mean 'optimizer'?"),
