@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
@@ -24,11 +25,27 @@ LOCK_FILE = ".lock"
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path`; readers see the old file or all of the new one, never a part."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path` at the end; after an error nothing has.
+
+    For what is too long to hold in memory. What is no regular file, such as a pipe, is written to
+    as it is; a link stays, and the file it points to is replaced.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     # The process id keeps two processes that share a folder without a lock off each other's file.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -7,7 +7,7 @@ resuming asks that it is the same.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,12 @@ from muppet_zoo.validation import load_schema, schema_findings
 from muppet_zoo.yaml_reader import Document, parse_scalar, read_yaml
 
 PLAN_VERSION_KEY = "finetune_version"
+# Of each of these a run has one; a change by one of them replaces the other one in the file.
+_EXCLUSIVE = (
+    ("mixture", "task"),
+    ("schedule.steps", "schedule.epochs"),
+    ("schedule.warmup", "schedule.warmup_steps"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,11 +306,14 @@ def _changed(data: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
                 f"--set takes KEY=VALUE, such as optimizer.learning_rate=1e-4; found '{change}'"
             )
         _set(data, key.split("."), text)
+    keys = {change.partition("=")[0] for change in changes}
+    for one, other in _EXCLUSIVE:
+        if {one, other} <= keys:
+            raise UsageError(f"--set: {one} and {other} exclude each other; set one of them")
     document = Document(path=Path("--set"), data=data)
     if findings := schema_findings(document, "run"):
         # The command line has no lines and columns to point at.
         raise UsageError("\n".join(sorted(f"--set: {f.field}: {f.message}" for f in findings)))
-    keys = {change.partition("=")[0] for change in changes}
     if "data" in keys:
         data["data"] = _resolved(data["data"], Path.cwd())
     if "model.encoder" in keys:
@@ -327,20 +336,15 @@ def _set(data: dict[str, Any], keys: Sequence[str], text: str) -> None:
         raise UsageError(
             f"--set: {group} is a group; set one of {', '.join(f'{group}.{key}' for key in inside)}"
         )
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"--set: {'.'.join(keys)} cannot be '{text}'; give a finite number")
+    if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+        raise UsageError(f"--set: {'.'.join(keys)} cannot be '{text:.60}'; give a finite number")
     inner = data
     for key in keys[:-1]:
         if inner.get(key) is None:
             inner[key] = {}
         inner = inner[key]
-    if keys[-1] in ("mixture", "task"):  # one replaces the other
-        data.pop("mixture", None)
-        data.pop("task", None)
-    if keys[0] == "schedule" and keys[-1] in ("steps", "epochs"):
-        inner.pop("steps", None)
-        inner.pop("epochs", None)
-    if keys[0] == "schedule" and keys[-1] in ("warmup", "warmup_steps"):
-        inner.pop("warmup", None)
-        inner.pop("warmup_steps", None)
+    for pair in _EXCLUSIVE:
+        if ".".join(keys) in pair:
+            for key in pair:
+                inner.pop(key.rpartition(".")[2], None)
     inner[keys[-1]] = value

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from muppet_zoo.errors import ShardError
+from muppet_zoo.errors import ShardError, UnknownNameError
 from muppet_zoo.file_tools import flush_folder, sha256_of
 from muppet_zoo.fingerprints import fingerprint_of
 from muppet_zoo.manifests import Manifest, ShardInfo, Statistics, read_manifest
@@ -124,6 +124,12 @@ def check_labelled(spec: TaskSpec, split: str) -> None:
             f"task {spec.name}, split {split}: its publisher keeps the labels, so it can "
             f"neither be trained on nor scored; use a split with labels"
         )
+
+
+def check_role(spec: TaskSpec, split: str) -> None:
+    """Raises UnknownNameError for a split that the task's spec does not have: no build makes it."""
+    if split not in spec.source.splits:
+        raise UnknownNameError(f"split of task {spec.name}", split, list(spec.source.splits))
 
 
 def open_task(data_dir: Path, task: str, role: str) -> BuiltSplit:

@@ -323,10 +323,11 @@ class _EventReader:
         tag = self._loader.resolve(kind, event.value, event.implicit)
         try:
             value = self._loader.construct_object(kind(tag, event.value))
-        except (ValueError, OverflowError):  # e.g. an integer of ten thousand digits
+            finite = not isinstance(value, int | float) or math.isfinite(value)
+        except (ValueError, OverflowError):  # e.g. an integer of ten thousand digits, or of 400
             self.report(self.values[data_path], data_path, "a number that cannot be represented")
             return None
-        if isinstance(value, float) and not math.isfinite(value):
+        if not finite:
             message = f"{event.value} is not a finite number; quote it if it is text"
             self.report(self.values[data_path], data_path, message)
             return None

@@ -159,9 +159,29 @@ def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("full", "full is a folder; name files in it, each with its split: dev=full/dev.jsonl "
+         "train=full/train.csv\n"),
+        ("train=full", "full is a folder; name files in it"),
+        ("bare", "bare is a folder; name a file of rows (.jsonl, .jsonl.gz, .csv,"),
+    ],
+)  # fmt: skip
+def test_a_folder_is_no_file(tmp_path: Path, argument: str, message: str) -> None:
+    for name in ("full/train.csv", "full/dev.jsonl", "full/notes.txt", "bare/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    done = muppet_zoo("add-task", argument, "--yes", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nowhere.csv", "--specs", "s", "--yes"], "no such file: nowhere.csv"),
+        (["", "--yes"], "'' names no file; name one, such as train=rows.csv"),
+        (["train=", "--yes"], "'train=' names no file"),
         (["letters.csv", "--specs", "s"], "run it in a terminal, or give --yes"),
         (["letters.csv", "--yes", *SETTINGS], "the zoo holds no rows; give --specs DIR"),
         (["letters.csv", "--yes", "--set", "famly=nli"], "no field is named 'famly'; did you"),

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pexpect
 import pytest
 from helpers import ROOT, child_env, muppet_zoo, terminal_env, write_spec
 
 from muppet_zoo import __version__
-from muppet_zoo.cli import _COMMANDS
+from muppet_zoo.cli import _COMMANDS, cli
 from muppet_zoo.zoo import load_zoo
 
 COMMAND = [sys.executable, "-m", "muppet_zoo"]
@@ -34,6 +35,40 @@ def test_every_command_has_help(name: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"Usage: python -m muppet_zoo {name} ")
     assert "--json" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["doctor", "preview"])
+def test_max_tokens_needs_something_that_counts_them(name: str) -> None:
+    done = muppet_zoo(name, "qs_topic", "--max-tokens", "64")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--max-tokens needs --tokenizer NAME_OR_DIR" in done.stderr
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_every_number_has_a_bound(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    for option in command.params:
+        assert not isinstance(option.type, click.IntRange) or option.type.max is not None, option
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (
+            ["stats", "qs_topic", "--limit"],
+            "'--limit': 99999999999999999999999 is not in",
+        ),
+        (["preview", "qs_topic", "--rows"], "'--rows': 9999"),
+        (["build", "qs_topic", "--tokenizer", "x", "--out", "y", "--max-tokens"], "<=x<=1000000"),
+        (["train", "run.yaml", "--out", "x", "--num-processes"], "1<=x<=1024"),
+    ],
+)
+def test_numbers_that_nobody_means(arguments: list[str], found: str) -> None:
+    done = muppet_zoo(*arguments, "9" * 23)
+    assert done.returncode == 2
+    assert found in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_list_shows_every_task_on_one_line() -> None:

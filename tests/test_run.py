@@ -189,6 +189,25 @@ def test_steps_and_epochs_replace_each_other(
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("schedule.steps=3", "schedule.epochs=1"),
+        ("schedule.warmup=0.5", "schedule.warmup_steps=1"),
+        ("mixture=quickstart", "task=cola"),
+    ],
+)
+def test_changes_that_exclude_each_other(run_file: Path, one: str, other: str) -> None:
+    keys = [change.partition("=")[0] for change in (one, other)]
+    for changes in ([one, other], [other, one]):
+        with pytest.raises(UsageError) as caught:
+            read_run(run_file, changes)
+        told = f"--set: {keys[0]} and {keys[1]} exclude each other; set one of them"
+        assert str(caught.value) == told
+    read_run(run_file, [one, "seed=2"])
+    read_run(run_file, [other, other])
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ("optimiser.name=sgd", "a run has no 'optimiser'; did you mean 'optimizer'?"),
@@ -205,6 +224,7 @@ def test_steps_and_epochs_replace_each_other(
         ("optimizer={}", "optimizer is a group"),
         ("optimizer.learning_rate=.inf", "optimizer.learning_rate cannot be '.inf'"),
         ("optimizer.weight_decay=.nan", "give a finite number"),
+        (f"optimizer.learning_rate={'9' * 400}", "give a finite number"),
     ],
 )
 def test_changes_that_name_nothing(run_file: Path, change: str, message: str) -> None:
@@ -229,6 +249,9 @@ def test_changes_that_name_nothing(run_file: Path, change: str, message: str) ->
         ("data=", "data: found"),
         ("model.encoder=", "model.encoder: found"),
         ("schedule.warmup=2", "schedule.warmup: found 2, at most 1"),
+        (f"schedule.steps={10**22}", f"schedule.steps: found {10**22}, at most 2147483647"),
+        (f"sample.held_out={10**22}", "sample.held_out: found 10000000000000000000000, at most"),
+        (f"deepspeed.timeout_minutes={10**22}", "deepspeed.timeout_minutes: found 1"),
         ("schedule.epochs=1e9", "schedule.epochs: found 1000000000.0, at most 10000"),
     ],
 )

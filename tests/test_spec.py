@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from helpers import make_spec, spec_text, write_spec
 
+from muppet_zoo.cli.options import MOST, MOST_TOKENS
 from muppet_zoo.errors import SpecError
 from muppet_zoo.formats import FORMATS, MultipleChoice, Pair
 from muppet_zoo.heads import HEADS, Classification, Generation, Regression, Span
@@ -94,6 +95,27 @@ def test_a_schema_is_valid_and_says_what_its_patterns_mean(name: str) -> None:
                 visit(child)
 
     visit(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "name", ["task_spec", "mixture", "run", "finetune", "study", "study_setting", "arms"]
+)
+def test_every_number_that_is_counted_has_a_bound(name: str) -> None:
+    """Python's whole numbers have none, and what is given them would end in a traceback."""
+    largest = {MOST, MOST_TOKENS, 2**32 - 1}  # seeds have 32 bits
+
+    def visit(node: Any) -> None:
+        if isinstance(node, dict):
+            kinds = node.get("type", ())
+            if kinds == "integer" or kinds == ["integer", "null"]:
+                assert node["maximum"] in largest or node["maximum"] <= 1_000_000, node
+            for child in node.values():
+                visit(child)
+        elif isinstance(node, list):
+            for child in node:
+                visit(child)
+
+    visit(load_schema(name))
 
 
 # --- records ---------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ BROKEN = {
     "a:\n  ? [b]\n  : 1\n": f"2:5: a: {KEY}",
     "a: .nan\n": "1:4: a: .nan is not a finite number; quote it if it is text",
     "a: [-.inf]\n": "1:5: a[0]: -.inf is not a finite number; quote it if it is text",
+    f"a: {'9' * 400}\n": "1:4: a: a number that cannot be represented",
     f"a: {'9' * 5000}\n": "1:4: a: a number that cannot be represented",
     "- a\n": "1:1: the file holds a list; a mapping of `key: value` is expected",
     "\nno\n": '2:1: the file holds the single value "no"; a mapping of `key: value` is expected',

@@ -28,6 +28,8 @@ MAX_DISTINCT = 2000  # of values that are counted: as many as a head may have la
 MAX_LABEL_CHARS = 200
 MAX_INNER_COLUMNS = 50  # a mapping with more keys than this is data, not a record
 
+_NUM_NAMED_FILES = 3  # of a folder that was given instead
+
 # What a template can name; a spec may declare more, but nothing here proposes to copy columns.
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _LISTS = {"string": "strings", "integer": "integers", "number": "numbers"}
@@ -93,13 +95,17 @@ def named_files(arguments: Sequence[str]) -> dict[str, Path]:
     """Split → file, of `FILE` and `SPLIT=FILE` arguments; a file alone is the split of its name.
 
     Raises:
-        UsageError: no such file, or two files for one split.
+        UsageError: no such file, a folder, or two files for one split.
         SourceError: a file of a kind that is not read.
     """
     files: dict[str, Path] = {}
     for argument in arguments:
         split, equals, name = argument.partition("=")
         path = Path(name if equals and not Path(argument).is_file() else argument)
+        if not (name if equals else argument):
+            raise UsageError(f"'{argument}' names no file; name one, such as train=rows.csv")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; {_instead_of(path)}")
         if not path.is_file():
             raise UsageError(f"no such file: {path}")
         kind_of(path)
@@ -111,6 +117,15 @@ def named_files(arguments: Sequence[str]) -> dict[str, Path]:
             )
         files[split] = path
     return files
+
+
+def _instead_of(folder: Path) -> str:
+    """What to name in place of a folder: the files of rows in it, each with its split."""
+    found = sorted(path for path in folder.glob("*") if path.name.endswith(SUFFIXES))
+    if not found:
+        return f"name a file of rows ({', '.join(SUFFIXES)})"
+    named = " ".join(f"{stem_of(path)}={path}" for path in found[:_NUM_NAMED_FILES])
+    return f"name files in it, each with its split: {named}"
 
 
 def looks_like_hub_name(arguments: Sequence[str]) -> bool:

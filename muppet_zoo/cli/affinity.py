@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from muppet_zoo.cli.options import data_option, json_option, specs_option
+from muppet_zoo.cli.options import COUNT, data_option, json_option, specs_option
 
 
 @click.command("affinity")
@@ -23,7 +23,7 @@ from muppet_zoo.cli.options import data_option, json_option, specs_option
     "--examples",
     default=64,
     show_default=True,
-    type=click.IntRange(min=1),
+    type=COUNT,
     help="Train examples in each half of a task: more of them, less noise.",
 )
 @click.option(

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from muppet_zoo.cli.options import (
+    COUNT,
+    PROCESSES,
+    TOKENS,
     chosen_specs,
     json_option,
     lock_option,
@@ -37,14 +40,12 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--out", required=True, type=_FOLDER, metavar="DIR", help="Where the shards go.")
 @mirror_option
 @click.option(
-    "--max-tokens", type=click.IntRange(min=4), default=128, show_default=True,
+    "--max-tokens", type=TOKENS, default=128, show_default=True,
     help="Longer sequences are cut; the manifest counts them.",
 )  # fmt: skip
+@click.option("--limit", type=COUNT, help="Read only the first N rows of each split.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), help="Read only the first N rows of each split."
-)
-@click.option(
-    "--jobs", type=click.IntRange(min=1), default=2, show_default=True,
+    "--jobs", type=PROCESSES, default=2, show_default=True,
     help="Splits built at a time; the shards do not depend on it.",
 )  # fmt: skip
 @click.option(

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import json_option, mirror_option, specs_option
+from muppet_zoo.cli.options import (
+    COUNT,
+    TOKENS,
+    check_max_tokens,
+    json_option,
+    mirror_option,
+    specs_option,
+)
 
 if TYPE_CHECKING:
     from muppet_zoo.console import ProgressDisplay, ProgressLine
@@ -25,7 +32,7 @@ _SEVERITY = click.Choice(["error", "warning", "note"])
 @click.option("--mixture", metavar="NAME", help="Examine the tasks of this mixture.")
 @mirror_option
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=5000, show_default=True,
+    "--limit", type=COUNT, default=5000, show_default=True,
     help="Rows of each split: a sample of the whole split, the same every time.",
 )  # fmt: skip
 @click.option(
@@ -33,7 +40,7 @@ _SEVERITY = click.Choice(["error", "warning", "note"])
     help="Also look for answers that are cut off, with this tokenizer.",
 )  # fmt: skip
 @click.option(
-    "--max-tokens", type=click.IntRange(min=4), default=128, show_default=True,
+    "--max-tokens", type=TOKENS, default=128, show_default=True,
     help="Longest sequence, as for `build`; needs --tokenizer.",
 )  # fmt: skip
 @click.option(
@@ -78,6 +85,7 @@ def command(  # one parameter per option of the command line
     from muppet_zoo.doctor.examine import Examination
     from muppet_zoo.doctor.records import at_least
 
+    check_max_tokens(tokenizer_name)
     specs = _chosen_specs(tasks, mixture, spec_dirs)
     how = Examination(mirror=mirror, limit=limit, budget=_budget(tokenizer_name, max_tokens))
     start = time.monotonic()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from muppet_zoo.cli.options import data_option, json_option, specs_option
+from muppet_zoo.cli.options import COUNT, data_option, json_option, specs_option
 
 
 @click.command("eval")
@@ -21,9 +21,7 @@ from muppet_zoo.cli.options import data_option, json_option, specs_option
 )
 @click.option("--mixture", metavar="NAME", help="Score the tasks of this mixture, such as glue.")
 @click.option("--split", default="validation", show_default=True, help="Role of the split.")
-@click.option(
-    "--max-examples", type=click.IntRange(min=1), help="Score a random sample, the same every time."
-)
+@click.option("--max-examples", type=COUNT, help="Score a random sample, the same every time.")
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path, file_okay=False),
@@ -62,6 +60,7 @@ def command(  # one parameter per option of the command line
     from muppet_zoo.errors import UsageError
     from muppet_zoo.model_folder import find_model, has_slot_for
     from muppet_zoo.results import overlap_note, report_rows
+    from muppet_zoo.shards import check_role
     from muppet_zoo.trainer_api import EvalRequest, load_trainer
     from muppet_zoo.zoo import load_zoo
 
@@ -75,11 +74,14 @@ def command(  # one parameter per option of the command line
         if not answered and not names:
             raise UsageError(f"{model.path} has no head for any task of mixture {mixture}")
         names = (*names, *answered)
+    tasks = tuple(zoo.task(name) for name in dict.fromkeys(names or model.tasks))
+    for task in tasks:
+        check_role(task, split)
     reports = load_trainer(trainer).evaluate(
         EvalRequest(
             checkpoint=model.path,
             data=data,
-            tasks=tuple(zoo.task(name) for name in dict.fromkeys(names or model.tasks)),
+            tasks=tasks,
             split=split,
             max_examples=max_examples,
             precision=precision,

@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from muppet_zoo.mixture import Mixture
     from muppet_zoo.spec import TaskSpec
 
+# Nobody means more than these, and libraries that are given more end in a traceback. The schemas of
+# run files and plans have the same bounds.
+MOST = 2**31 - 1
+MOST_TOKENS = 1_000_000
+MOST_PROCESSES = 1024
+
+COUNT = click.IntRange(min=1, max=MOST)
+TOKENS = click.IntRange(min=4, max=MOST_TOKENS)
+PROCESSES = click.IntRange(min=1, max=MOST_PROCESSES)
+
 specs_option = click.option(
     "--specs",
     "spec_dirs",
@@ -45,6 +55,24 @@ lock_option = click.option(
     metavar="FILE",
     help="The lock of all tasks; without it, zoo.lock in the folder of the zoo that has the spec.",
 )
+
+
+def check_max_tokens(tokenizer_name: str | None) -> None:
+    """Refuse --max-tokens where nothing counts tokens: it would be ignored without a word.
+
+    Raises:
+        UsageError: it is given, and --tokenizer is not.
+    """
+    from click.core import ParameterSource
+
+    from muppet_zoo.errors import UsageError
+
+    source = click.get_current_context().get_parameter_source("max_tokens")
+    if tokenizer_name is None and source is not ParameterSource.DEFAULT:
+        raise UsageError(
+            "--max-tokens needs --tokenizer NAME_OR_DIR, whose tokens are counted; give both, or "
+            "leave --max-tokens out"
+        )
 
 
 def chosen_specs(

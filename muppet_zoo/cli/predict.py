@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import specs_option
+from muppet_zoo.cli.options import COUNT, MOST, MOST_TOKENS, specs_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,25 +27,26 @@ if TYPE_CHECKING:
     "out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="OUT",
-    help="Write the lines to this file, with progress on the screen.",
+    help="Write the lines to this file, with progress on the screen; it is there when all are "
+    "answered.",
 )
 @click.option(
     "--batch-tokens",
     default=8192,
     show_default=True,
-    type=click.IntRange(min=8),
+    type=click.IntRange(min=8, max=MOST),
     help="Most tokens in one pass, padding included.",
 )
 @click.option(
     "--max-tokens",
-    type=click.IntRange(min=8),
+    type=click.IntRange(min=8, max=MOST_TOKENS),
     help="Cut inputs to so many tokens. What the encoder reads, at most 512, without it.",
 )
 @click.option(
     "--rows-at-a-time",
     default=256,
     show_default=True,
-    type=click.IntRange(min=1),
+    type=COUNT,
     help="Answer when so many rows are read; 1 answers each row of a slow stream as it comes.",
 )
 @click.option(
@@ -79,6 +81,8 @@ def command(  # one parameter per option of the command line
 
     if as_json and out is not None:
         raise click.UsageError("--json prints an array, --jsonl writes lines to a file; give one")
+    if out is not None and _is_same_file(out, file):
+        raise click.UsageError(f"--jsonl {out} is the file of the rows; name another one")
     task = load_zoo(spec_dirs).task(name)
     answers = load_model_user().predict(
         PredictRequest(
@@ -105,11 +109,21 @@ def _rows(file: Path, task: TaskSpec) -> Iterator[tuple[int, dict[str, Any]]]:
     return read_rows(file, {n: kind for n, kind in columns if n.partition(".")[0] in wanted})
 
 
+def _is_same_file(out: Path, file: Path) -> bool:
+    """Whether answers would go into the file that rows are read from, by whatever name."""
+    try:
+        read = os.fstat(0) if str(file) == "-" else file.stat()
+        return out.is_file() and os.path.samestat(out.stat(), read)
+    except OSError:  # one of them is not there
+        return False
+
+
 def _write(answers: Iterable[dict[str, Any]], *, as_json: bool, out: Path | None) -> None:
     import json
 
     from muppet_zoo.console import print_json, progress, say
     from muppet_zoo.errors import UsageError
+    from muppet_zoo.file_tools import replacing
 
     if as_json:
         print_json(list(answers))
@@ -119,10 +133,10 @@ def _write(answers: Iterable[dict[str, Any]], *, as_json: bool, out: Path | None
             sys.stdout.flush()  # whoever reads the pipe need not wait for the next rows
     else:
         try:
-            with out.open("w", encoding="utf-8") as lines, progress() as display:
+            with replacing(out) as lines, progress() as display:
                 line = display.start("predict")
                 for done, answer in enumerate(answers, start=1):
-                    lines.write(json.dumps(answer, ensure_ascii=False) + "\n")
+                    lines.write(f"{json.dumps(answer, ensure_ascii=False)}\n".encode())
                     line.update(done)
                 line.finish()
         except OSError as error:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from muppet_zoo.cli.options import json_option, mirror_option, specs_option
+from muppet_zoo.cli.options import (
+    COUNT,
+    TOKENS,
+    check_max_tokens,
+    json_option,
+    mirror_option,
+    specs_option,
+)
 
 if TYPE_CHECKING:
     from muppet_zoo.previews import Preview, ShownExample
@@ -25,12 +32,12 @@ _NUM_READ_ROWS = 10_000
 @click.command("preview")
 @click.argument("task")
 @click.option("--split", metavar="ROLE", help="Role of the split; the first one without it.")
-@click.option("--rows", "num_rows", type=click.IntRange(min=1), default=3, show_default=True,
+@click.option("--rows", "num_rows", type=COUNT, default=3, show_default=True,
               help="How many rows to show.")  # fmt: skip
 @click.option("--seed", type=int, help="Choose the rows at random; without it the first are shown.")
 @click.option("--tokenizer", "tokenizer_name", metavar="NAME_OR_DIR", help="Show tokens, too.")
-@click.option("--max-tokens", type=click.IntRange(min=4), default=128, show_default=True,
-              help="Where `build` would cut.")  # fmt: skip
+@click.option("--max-tokens", type=TOKENS, default=128, show_default=True,
+              help="Where `build` would cut; needs --tokenizer.")  # fmt: skip
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="Write a page that needs no other file.")  # fmt: skip
 @mirror_option
@@ -58,6 +65,7 @@ def command(  # one parameter per option of the command line
     from muppet_zoo.previews import preview_rows, write_preview_html
     from muppet_zoo.zoo import load_zoo
 
+    check_max_tokens(tokenizer_name)
     spec = load_zoo(spec_dirs).task(task)
     role, source = _opened(spec, split, mirror)
     previews = preview_rows(

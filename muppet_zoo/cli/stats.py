@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from muppet_zoo.cli.options import json_option, mirror_option, specs_option
+from muppet_zoo.cli.options import COUNT, json_option, mirror_option, specs_option
 
 if TYPE_CHECKING:
     from muppet_zoo.console import ProgressDisplay
@@ -22,7 +22,7 @@ _MOST_LABELS = 6
 @click.argument("tasks", nargs=-1, metavar="[TASK]...")
 @click.option("--mixture", metavar="NAME", help="The tasks of this mixture, too.")
 @click.option("--split", metavar="ROLE", help="Only the split of this role.")
-@click.option("--limit", type=click.IntRange(min=1), help="Read only the first N rows of each.")
+@click.option("--limit", type=COUNT, help="Read only the first N rows of each.")
 @click.option(
     "--tokenizer", "tokenizer_name", metavar="NAME_OR_DIR",
     help="Count its tokens; without it, words are counted.",

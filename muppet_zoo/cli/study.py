@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from muppet_zoo.cli.options import json_option, mirror_option, specs_option
+from muppet_zoo.cli.options import PROCESSES, json_option, mirror_option, specs_option
 
 
 @click.command("study")
@@ -31,7 +31,7 @@ from muppet_zoo.cli.options import json_option, mirror_option, specs_option
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=PROCESSES,
     help="Trainings at a time, each with its share of the cores; one a core without it.",
 )
 @click.option(

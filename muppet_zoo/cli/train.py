@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from muppet_zoo.cli.options import json_option, specs_option
+from muppet_zoo.cli.options import PROCESSES, json_option, specs_option
+
+if TYPE_CHECKING:
+    from muppet_zoo.run import Run
 
 
 @click.command("train")
@@ -23,7 +27,7 @@ from muppet_zoo.cli.options import json_option, specs_option
     "--num-processes",
     default=1,
     show_default=True,
-    type=click.IntRange(min=1),
+    type=PROCESSES,
     help="Processes on this machine that share the work.",
 )
 @click.option(
@@ -60,7 +64,7 @@ def command(  # one parameter per option of the command line
     A finetune plan (several targets, seeds, settings) is run as by `muppet-zoo finetune`.
     """
     from muppet_zoo.cli.finetune import run_plan
-    from muppet_zoo.console import print_json, print_table
+    from muppet_zoo.console import note, print_json, print_table
     from muppet_zoo.errors import UsageError
     from muppet_zoo.results import overlap_note, report_rows
     from muppet_zoo.run import is_plan, read_run
@@ -95,8 +99,31 @@ def command(  # one parameter per option of the command line
     if launched and not reports:
         return 0  # the first process prints the scores
     rows = report_rows(reports)
+    if not rows:
+        note(_not_scored(run, out, spec_dirs))
     if as_json:
         print_json(rows)
-    else:
+    elif rows:
         print_table(f"scores of {out / 'model'}", rows, notes=overlap_note(reports))
     return 0
+
+
+def _not_scored(run: Run, out: Path, spec_dirs: tuple[Path, ...]) -> str:
+    """Why there are no scores after the last step, and the command that makes them."""
+    import shlex
+
+    from muppet_zoo.samples import HELD_OUT
+
+    split = run.evaluation.split
+    role = [] if split == HELD_OUT else ["--split", split]  # which `eval` cannot draw again
+    specs = [part for folder in spec_dirs for part in ("--specs", str(folder))]
+    command = shlex.join(["muppet-zoo", "eval", str(out), "--data", str(run.data), *role, *specs])
+    if not run.evaluation.at_end:
+        return (
+            f"{out / 'model'} is not scored, since evaluation.at_end is false; score it with: "
+            f"{command}"
+        )
+    return (
+        f"{out / 'model'} is not scored, since no {split} split of its tasks is built; build it, "
+        f"then score with: {command}"
+    )

@@ -45,7 +45,8 @@ from muppet_zoo.finetune.results import (
 from muppet_zoo.metrics import METRICS
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER, MODEL_FOLDER, WEIGHTS_FILE
 from muppet_zoo.provenance import weights_digest
-from muppet_zoo.shards import check_labelled, open_task
+from muppet_zoo.run_checks import check_settings
+from muppet_zoo.shards import check_labelled, check_role, open_task
 from muppet_zoo.trainer_api import load_trainer
 from muppet_zoo.zoo import Zoo
 
@@ -80,9 +81,12 @@ def finetune(plan: FinetunePlan, zoo: Zoo, out: Path, spec_dirs: Sequence[Path] 
     """Train and score every cell that is not done yet. A cell that fails does not stop the others.
 
     Raises:
-        UsageError: `out` holds something else or is in use, or an encoder cannot be had.
+        UsageError: the plan has settings that no cell can have, `out` holds something else or is in
+            use, or an encoder cannot be had.
+        UnknownNameError: a target has no such split as the plan scores on.
         ShardError: a target's split is not built, or has no labels.
     """
+    _check_settings(plan)
     groups, data = _open_data(plan, zoo)
     study = Study(
         plan=plan,
@@ -112,6 +116,19 @@ def finetune(plan: FinetunePlan, zoo: Zoo, out: Path, spec_dirs: Sequence[Path] 
     )
 
 
+def _check_settings(plan: FinetunePlan) -> None:
+    """Refuse what would fail in every cell, or in every cell of a point of the grid."""
+    group = Group(arm=plan.arms[0], target=plan.targets[0], shots=plan.shots[0])
+    for point, settings in enumerate(plan.points):
+        try:
+            check_settings(plan.run_of(Cell(group=group, seed=plan.seeds[0], point=point)))
+        except UsageError as error:
+            if not settings:
+                raise
+            named = ", ".join(f"{key}: {value}" for key, value in settings.items())
+            raise UsageError(f"grid, at {named}: {error}") from None
+
+
 # --- what there is to do ---------------------------------------------------------------------
 
 
@@ -122,6 +139,7 @@ def _open_data(plan: FinetunePlan, zoo: Zoo) -> tuple[dict[Group, int], dict[str
     """
     groups, data = {}, {}
     for target in plan.targets:
+        check_role(zoo.task(target), plan.split)
         check_labelled(zoo.task(target), plan.split)  # before hours of training
         train, scored = (open_task(plan.common.data, target, s) for s in ("train", plan.split))
         data[target] = {"train": train.fingerprint, plan.split: scored.fingerprint}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from muppet_zoo_torch import evaluate
 from muppet_zoo_torch import plan as plan_module
 from muppet_zoo_torch.decode import Decoder, ScoredTask
@@ -21,6 +22,7 @@ from muppet_zoo_torch.trainer import TorchTrainer
 
 from muppet_zoo.batches import sample_examples
 from muppet_zoo.build import BuildOptions, build
+from muppet_zoo.cli.evaluate import command
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import CheckpointError, ShardError, UnknownNameError, UsageError
 from muppet_zoo.manifests import MANIFEST_NAME
@@ -332,6 +334,23 @@ def test_a_split_that_is_not_built(
 ) -> None:
     with pytest.raises(ShardError, match=r"split test: not built in .*built: train, validation"):
         TorchTrainer().evaluate(request_for(specs[:1], split="test"))
+
+
+@pytest.mark.parametrize(
+    ("split", "told"),
+    [
+        ("test", "no split of task qs_topic is named 'test'; known: train, validation"),
+        ("validaton", "no split of task qs_topic is named 'validaton'; did you mean 'validation'?"),
+        ("", "no split of task qs_topic is named ''; known: train, validation"),
+    ],
+)
+def test_a_split_that_the_task_does_not_have(
+    trained: Path, quickstart_data: Path, split: str, told: str
+) -> None:
+    given = [str(trained), "--data", str(quickstart_data), "--task", "qs_topic", "--split", split]
+    done = CliRunner().invoke(command, given)
+    assert isinstance(done.exception, UnknownNameError)
+    assert str(done.exception) == told
 
 
 def unlabelled(spec: TaskSpec, role: str) -> TaskSpec:

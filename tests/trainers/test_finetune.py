@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,16 +20,19 @@ import pytest
 import torch
 import yaml
 from muppet_zoo_torch import loop
+from muppet_zoo_torch.plan import make_plan
 
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.cli.train import command as train
 from muppet_zoo.encode import open_tokenizer
-from muppet_zoo.errors import DivergedError, ShardError, TrainingError, UsageError
+from muppet_zoo.errors import DivergedError, ShardError, TrainingError, UnknownNameError, UsageError
 from muppet_zoo.finetune.plan import read_plan
 from muppet_zoo.finetune.results import read_predictions, read_results
 from muppet_zoo.finetune.run_cells import Outcome, finetune
 from muppet_zoo.metrics import score_all
+from muppet_zoo.run import Run
 from muppet_zoo.spec import parse_task_spec
+from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.yaml_reader import read_yaml
 from muppet_zoo.zoo import Zoo, shipped_specs
 
@@ -374,6 +378,62 @@ def test_a_target_that_is_not_built_stops_before_the_first_cell(
 ) -> None:
     with pytest.raises(ShardError, match="task rte, split train: not built"):
         carry_out(small(targets=["qs_topic", "rte"]), tmp_path / "out", zoo)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"schedule": {"steps": 1, "power": 2, "decay": "constant"}}, "power: 2 has no effect"),
+        ({"precision": "fp16", "trainer": "deepspeed"}, "precision: fp16 runs with trainer: torch"),
+        ({"schedule": {"steps": 2, "warmup_steps": 3}}, "warmup_steps: 3, but the run has 2 steps"),
+        ({"checkpointing": {"keep_best": True}}, "keep_best needs scores of several checkpoints"),
+        (
+            {
+                "checkpointing": {"keep_best": True, "every_steps": 2},
+                "evaluation": {"every_steps": 3},
+            },
+            "no checkpoint of every 2 steps is scored with evaluation.every_steps: 3 before step 6",
+        ),
+    ],
+)
+def test_settings_that_no_cell_can_have_stop_before_the_first_as_those_of_a_run(
+    changes: dict[str, Any],
+    told: str,
+    small: Callable[..., Path],
+    make_run: Callable[..., Run],
+    tmp_path: Path,
+    zoo: Zoo,
+) -> None:
+    plan = yaml.safe_load(small().read_text())
+    path = small(run={**plan["run"], "schedule": {"steps": 2}, **changes}, grid={}, held_out=0)
+    with pytest.raises(UsageError) as caught:
+        carry_out(path, tmp_path / "out", zoo)
+    assert told in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    changes = {"schedule": {"steps": 2}, **changes}
+    run = make_run(mixture=None, task="qs_topic", **changes)
+    tasks, rates = tasks_of(run, zoo)
+    with pytest.raises(UsageError, match=re.escape(str(caught.value))):
+        make_plan(TrainRequest(run=run, tasks=tasks, rates=rates, out=tmp_path / "run"))
+
+
+def test_nor_can_a_point_of_the_grid_have_them(
+    small: Callable[..., Path], tmp_path: Path, zoo: Zoo
+) -> None:
+    path = small(grid={"schedule.power": [1, 2]})
+    with pytest.raises(UsageError, match=r"grid, at schedule\.power: 2: .* has no effect"):
+        carry_out(path, tmp_path / "out", zoo)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_that_a_target_does_not_have_stops_before_the_first_cell(
+    small: Callable[..., Path], tmp_path: Path, zoo: Zoo
+) -> None:
+    plan = yaml.safe_load(small().read_text())
+    path = small(run={**plan["run"], "evaluation": {"split": "tran"}})
+    with pytest.raises(UnknownNameError, match="no split of task qs_topic is named 'tran'; did yo"):
+        carry_out(path, tmp_path / "out", zoo)
     assert not (tmp_path / "out").exists()
 
 

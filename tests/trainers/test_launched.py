@@ -58,6 +58,11 @@ def test_the_first_host_of_a_list(nodes: str, host: str) -> None:
     [
         ({}, "no launcher has set RANK, .*SLURM_PROCID.*torchrun, deepspeed or srun"),
         ({**TORCHRUN, "WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'; allowed: a number"),
+        ({**TORCHRUN, "MASTER_PORT": "99999"}, "MASTER_PORT is 99999; .* from 1 to 65535 that is"),
+        ({**TORCHRUN, "MASTER_PORT": "0"}, "MASTER_PORT is 0; allowed: a port from 1 to 65535"),
+        ({**TORCHRUN, "MASTER_PORT": "9" * 5000}, "MASTER_PORT is '9+'; allowed: a number"),
+        ({**TORCHRUN, "MASTER_PORT": "٣٠٠٠"}, "MASTER_PORT is '٣٠٠٠'; allowed: a number"),
+        ({**SLURM, "MASTER_PORT": "65536"}, "MASTER_PORT is 65536; allowed: a port"),
         ({**TORCHRUN, "RANK": "2"}, "RANK is 2 and WORLD_SIZE is 2; ranks are numbered from 0"),
         ({**TORCHRUN, "RANK": "0", "WORLD_SIZE": "0"}, "RANK is 0 and WORLD_SIZE is 0"),
         ({**SLURM, "SLURM_STEP_NODELIST": ""}, "names no node; set MASTER_ADDR"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,6 +141,56 @@ def test_json_is_one_array_and_jsonl_a_file(ask: Callable[..., Result], tmp_path
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert array == written
     assert len(array) == 3
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "./rows.jsonl", "link.jsonl"])
+def test_the_rows_are_not_overwritten(
+    ask: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_bytes(lines(ROWS))
+    Path("link.jsonl").symlink_to("rows.jsonl")
+    done = ask("rows.jsonl", "--jsonl", name)
+    assert done.exit_code == 2
+    assert f"--jsonl {Path(name)} is the file of the rows; name another one" in done.stderr
+    assert Path("rows.jsonl").read_bytes() == lines(ROWS)
+
+
+def test_nor_are_those_of_standard_input(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(lines(ROWS))
+    command = [sys.executable, "-m", "muppet_zoo", "predict", str(trained), "--task", "qs_topic",
+               "--jsonl", str(path)]  # fmt: skip
+    with path.open("rb") as rows:
+        done = subprocess.run(command, stdin=rows, capture_output=True, check=False)
+    assert (done.returncode, path.read_bytes()) == (2, lines(ROWS))
+
+
+def test_an_error_leaves_the_answers_of_before(ask: Callable[..., Result], tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("of before\n")
+    done = ask("--jsonl", str(out), "--rows-at-a-time", "1", stdin=lines([*ROWS, {"txt": "x"}]))
+    assert isinstance(done.exception, SourceError)
+    assert out.read_text() == "of before\n"
+    assert list(tmp_path.iterdir()) == [out]
+    assert ask("--jsonl", str(out), stdin=lines(ROWS)).exit_code == 0
+    assert len(out.read_text().splitlines()) == 3
+
+
+def test_a_link_stays_and_a_device_too(ask: Callable[..., Result], tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link.jsonl", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "out.jsonl")
+    assert ask("--jsonl", str(link), stdin=lines(ROWS)).exit_code == 0
+    assert link.is_symlink()
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 3
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert ask("--jsonl", str(pipe), stdin=lines(ROWS)).exit_code == 0
+        assert len(os.read(reader, 10_000).splitlines()) == 3
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_a_bad_row_stops_after_the_answers_before_it(ask: Callable[..., Result]) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from helpers import child_env
-from muppet_zoo_torch import trackers
 from muppet_zoo_torch.trackers import check_trackers, open_trackers
 from muppet_zoo_torch.trainer import TorchTrainer
 
+from muppet_zoo import run_checks
 from muppet_zoo.errors import MissingExtraError, UsageError
 from muppet_zoo.run import Run
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
@@ -173,7 +173,7 @@ def test_trackio_offline(
 def test_a_tracker_that_is_not_installed_is_said_at_once(
     run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    monkeypatch.setattr(run_checks, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'muppet-zoo\[wandb\]'"):
         check_trackers(run("wandb"))
     check_trackers(run())

@@ -219,6 +219,20 @@ def test_a_split_to_score_that_is_not_built_is_told(
     done = train(data=data)
     assert done.code == 0
     assert "no validation split is built for qs_topic: trained, but not scored" in done.stderr
+    assert f"{tmp_path / 'out' / 'model'} is not scored, since no validation split" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_training_that_is_not_scored_says_how_to_score_it(
+    train: Callable[..., Done], tmp_path: Path, quickstart_data: Path, options: tuple[str, ...]
+) -> None:
+    done = train(*options, evaluation__at_end="false")
+    assert (done.code, done.stdout) == (0, "[]\n" if options else "")
+    told = done.stderr.splitlines()[-1]
+    assert "is not scored, since evaluation.at_end is false; score it with: muppet-zoo" in told
+    out = tmp_path / "out"
+    assert told.endswith(f" eval {out} --data {quickstart_data} --split validation")
 
 
 # --- the encoder -----------------------------------------------------------------------------

@@ -16,14 +16,16 @@ from muppet_zoo.errors import UsageError
 
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _OF_SLURM = {"RANK": "SLURM_PROCID", "LOCAL_RANK": "SLURM_LOCALID", "WORLD_SIZE": "SLURM_NTASKS"}
-_FIRST_PORT, _NUM_PORTS = 20_000, 10_000
+_FIRST_PORT, _NUM_PORTS = 20_000, 10_000  # of those that we choose
+_LAST_PORT = 65_535
 
 
 def launched_rank(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that torch.distributed reads, from those that a launcher has set.
 
     Raises:
-        UsageError: no launcher has set them, one of them is no number, or the rank is not of them.
+        UsageError: no launcher has set them, one of them is no number or no port, or the rank is
+            not of them.
     """
     if all(name in environment for name in RANK_VARIABLES):
         found = {name: environment[name] for name in RANK_VARIABLES}
@@ -40,8 +42,14 @@ def launched_rank(environment: Mapping[str, str]) -> dict[str, str]:
             f"or leave --launched out"
         )
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):
-        if not found[name].isdecimal():
+        # Nothing has ten digits, and int() refuses thousands of them.
+        if not re.fullmatch(r"[0-9]{1,9}", found[name]):
             raise UsageError(f"--launched: {name} is {found[name]!r}; allowed: a number")
+    if not 1 <= int(found["MASTER_PORT"]) <= _LAST_PORT:
+        raise UsageError(
+            f"--launched: MASTER_PORT is {found['MASTER_PORT']}; allowed: a port from 1 to "
+            f"{_LAST_PORT} that is free on the host of the first rank"
+        )
     if int(found["RANK"]) >= int(found["WORLD_SIZE"]):
         raise UsageError(
             f"--launched: RANK is {found['RANK']} and WORLD_SIZE is {found['WORLD_SIZE']}; ranks "

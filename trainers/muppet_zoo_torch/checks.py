@@ -14,6 +14,7 @@ from torch import nn
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import NotTrainableError, UsageError
 from muppet_zoo.model_folder import HeadLayout
+from muppet_zoo.run_checks import check_precision as check_precision  # one of a trainer's, too
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.targets import VOCABULARY
 from muppet_zoo_torch.pretrained import (
@@ -42,19 +43,6 @@ def check_can_generate(name: str, layout: HeadLayout) -> None:
             f"model.encoder '{name}' ({config.model_type}) is an encoder alone and cannot generate "
             f"the answers of {listed}; that needs an encoder-decoder ({', '.join(ENCODER_DECODERS)}"
             f"). Leave these tasks out of the mixture, or choose another model.encoder"
-        )
-
-
-def check_precision(precision: str, trainer: str) -> None:
-    """Refuse half precision where it cannot be had.
-
-    Raises:
-        UsageError: fp16 with the trainer deepspeed.
-    """
-    if precision == "fp16" and trainer == "deepspeed":
-        raise UsageError(
-            "precision: fp16 runs with trainer: torch alone, since DeepSpeed's would round the "
-            "parameters too; set precision: bf16, or --trainer torch"
         )
 
 

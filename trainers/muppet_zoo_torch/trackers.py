@@ -12,13 +12,12 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from muppet_zoo.errors import MissingExtraError
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.run import Run
+from muppet_zoo.run_checks import check_trackers as check_trackers  # trainers look for it here
 
 PROJECT = "muppet-zoo"
 ID_FILE = "tracker_id"
@@ -34,17 +33,6 @@ class Tracker(Protocol):
     def close(self) -> None:
         """The run is over, well or not."""
         ...
-
-
-def check_trackers(run: Run) -> None:
-    """Say at once what is not installed, not after the model was loaded.
-
-    Raises:
-        MissingExtraError: the library of a tracker that the run asks for.
-    """
-    for name in run.trackers:
-        if find_spec(name) is None:
-            raise MissingExtraError(name, name)
 
 
 def open_trackers(run: Run, out: Path, *, after_step: int = 0) -> list[Tracker]:
