@@ -34,7 +34,7 @@ from muppet_zoo.fingerprints import components_of, what_changed
 from muppet_zoo.model_folder import CHECKPOINTS_FOLDER
 from muppet_zoo.provenance import weights_digest
 from muppet_zoo.report.cells import ARMS_FILE
-from muppet_zoo.shards import check_labelled, open_task
+from muppet_zoo.shards import check_labelled, check_role, open_task
 from muppet_zoo.study.arms import StudyArm, arms_of
 from muppet_zoo.study.design import Design, Encoder, Setting
 from muppet_zoo.study.files import (
@@ -155,6 +155,7 @@ def _work(
         targets=tuple(spec.name for spec in zoo.named(setting.targets)),
     )
     for target in work.targets:
+        check_role(zoo.task(target), work.split)
         check_labelled(zoo.task(target), work.split)
     return work
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from helpers import child_env
-from muppet_zoo_torch.trackers import check_trackers, open_trackers
+from muppet_zoo_torch.trackers import open_trackers
 from muppet_zoo_torch.trainer import TorchTrainer
 
 from muppet_zoo import run_checks
 from muppet_zoo.errors import MissingExtraError, UsageError
 from muppet_zoo.run import Run
+from muppet_zoo.run_checks import check_trackers
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo
 
@@ -217,6 +218,7 @@ LIVE = """
 import sys, torch
 from pathlib import Path
 from muppet_zoo.run import parse_run
+from muppet_zoo.run_checks import check_trackers
 from muppet_zoo.trainer_api import TrainRequest, tasks_of
 from muppet_zoo.zoo import load_zoo
 from muppet_zoo_torch.trainer import TorchTrainer

@@ -14,7 +14,6 @@ from torch import nn
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import NotTrainableError, UsageError
 from muppet_zoo.model_folder import HeadLayout
-from muppet_zoo.run_checks import check_precision as check_precision  # one of a trainer's, too
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.targets import VOCABULARY
 from muppet_zoo_torch.pretrained import (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +15,12 @@ from muppet_zoo.model_folder import HeadLayout, ModelFolder, lay_out, model_of_e
 from muppet_zoo.order import Order, quotas
 from muppet_zoo.overlap.record import ComparedSplit, compared_splits, joined
 from muppet_zoo.run import Run
+from muppet_zoo.run_checks import check_schedule, check_settings
 from muppet_zoo.samples import HELD_OUT, sampled
 from muppet_zoo.shards import BuiltSplit, check_labelled, open_task, verify
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import TrainRequest
-from muppet_zoo_torch.checks import check_can_generate, check_precision
-from muppet_zoo_torch.trackers import check_trackers
+from muppet_zoo_torch.checks import check_can_generate
 
 # Counting the steps of so many takes tens of seconds.
 _MANY_EXAMPLES = 50_000_000
@@ -77,8 +76,7 @@ def make_plan(request: TrainRequest) -> Plan:
         NotTrainableError: a task's answers are generated and the encoder has no decoder.
     """
     run = request.run
-    check_precision(run.precision, run.trainer)
-    check_trackers(run)
+    check_settings(run)
     layout = lay_out(request.tasks)
     check_can_generate(run.model.encoder, layout)
     train, held_out = _train_data(run, request.tasks)
@@ -100,26 +98,7 @@ def make_plan(request: TrainRequest) -> Plan:
         if stop > _MANY_EXAMPLES:
             note(f"counting the steps of {stop:,} examples; schedule.steps needs no counting")
         num_steps = batcher.num_steps(epochs)
-    if (run.schedule.warmup_steps or 0) > num_steps:
-        raise UsageError(
-            f"schedule.warmup_steps: {run.schedule.warmup_steps}, but the run has {num_steps} steps"
-        )
-    if run.schedule.power != 1.0 and run.schedule.decay != "polynomial":
-        raise UsageError(
-            f"schedule.power: {run.schedule.power:g} has no effect with decay: "
-            f"{run.schedule.decay}; set schedule.decay: polynomial, or leave power out"
-        )
-    if run.checkpointing.keep_best and run.evaluation.every_steps is None:
-        raise UsageError(
-            "checkpointing.keep_best needs scores of several checkpoints; set "
-            "evaluation.every_steps, best to checkpointing.every_steps"
-        )
-    if run.checkpointing.keep_best and (met := _steps_until_scored_and_saved(run)) > num_steps:
-        raise UsageError(
-            f"checkpointing.keep_best: no checkpoint of every {run.checkpointing.every_steps} "
-            f"steps is scored with evaluation.every_steps: {run.evaluation.every_steps} before "
-            f"step {met}, and the run has {num_steps}; make one a multiple of the other"
-        )
+    check_schedule(run, num_steps)
     evaluation = _evaluation(run, request.tasks, held_out)
     check_one_tokenizer([*train, *evaluation.values()])
     return Plan(
@@ -163,10 +142,6 @@ def _in_one_pass(batcher: Batcher, num_steps: int) -> Batcher:
 def _with_share(batcher: Batcher, share: float) -> Batcher:
     part = tuple(max(1, int(quota * share)) for quota in batcher.order.quotas)
     return replace(batcher, order=replace(batcher.order, quotas=part))
-
-
-def _steps_until_scored_and_saved(run: Run) -> int:
-    return math.lcm(run.evaluation.every_steps or 1, run.checkpointing.every_steps)
 
 
 def _train_data(

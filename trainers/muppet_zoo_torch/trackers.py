@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 from muppet_zoo.file_tools import write_atomically
 from muppet_zoo.run import Run
-from muppet_zoo.run_checks import check_trackers as check_trackers  # trainers look for it here
 
 PROJECT = "muppet-zoo"
 ID_FILE = "tracker_id"
