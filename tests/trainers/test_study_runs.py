@@ -114,9 +114,27 @@ def test_a_second_study_trains_only_what_the_first_did_not(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_what_fails_is_told_and_the_rest_is_finished(tmp_path: Path) -> None:
-    files = write_files(tmp_path, encoders={"tiny": {"encoder": ENCODER}})  # it has no weights
+    files = write_files(tmp_path)
+    raw = yaml.safe_load(files[0].read_text())
+    raw["arms"]["unscaled"]["prefinetune"] |= {
+        "optimizer.learning_rate": 1e30, "schedule.steps": 9
+    }  # fmt: skip
+    files[0].write_text(json.dumps(raw))
     study = started(files, tmp_path / "out")
     _, said = study.communicate(timeout=200)
     assert study.returncode == 1
-    assert "no .safetensors weights" in said
+    assert "unscaled failed with exit code 1" in said
+    assert "not finite" in said
     assert "Traceback" not in said
+    arms = {(line["arm"], line["seed"]) for line in results(tmp_path / "out")}
+    assert arms == {(arm, seed) for arm in ("original", "all") for seed in (0, 1)}
+
+
+def test_an_encoder_without_weights_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    files = write_files(tmp_path, encoders={"tiny": {"encoder": ENCODER}})
+    study = started(files, tmp_path / "out")
+    _, said = study.communicate(timeout=200)
+    assert study.returncode == 2
+    assert "no *.safetensors in" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out" / "prefinetuned").exists()
