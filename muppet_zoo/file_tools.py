@@ -30,11 +30,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, part: Path | None = None) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of `path` at the end; after an error nothing has.
 
     For what is too long to hold in memory. What is no regular file, such as a pipe, is written to
     as it is; a link stays, and the file it points to is replaced.
+
+    part: a name in the same folder that the unfinished file has, and keeps after an error.
     """
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
@@ -42,7 +44,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         return
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
     # The process id keeps two processes that share a folder without a lock off each other's file.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = part or path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -50,7 +52,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        if part is None:
+            temporary.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
 

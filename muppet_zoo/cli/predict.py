@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     "out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="OUT",
-    help="Write the lines to this file, with progress on the screen; it is there when all are "
-    "answered.",
+    help="Write the lines to this file, with progress on the screen. It is there when all are "
+    "answered; until then they are in OUT.part, which an error leaves.",
 )
 @click.option(
     "--batch-tokens",
@@ -81,8 +81,8 @@ def command(  # one parameter per option of the command line
 
     if as_json and out is not None:
         raise click.UsageError("--json prints an array, --jsonl writes lines to a file; give one")
-    if out is not None and _is_same_file(out, file):
-        raise click.UsageError(f"--jsonl {out} is the file of the rows; name another one")
+    if out is not None and any(_is_same_file(path, file) for path in (out, _part(out))):
+        raise click.UsageError(f"--jsonl {out} would overwrite the file of the rows; name another")
     task = load_zoo(spec_dirs).task(name)
     answers = load_model_user().predict(
         PredictRequest(
@@ -118,10 +118,16 @@ def _is_same_file(out: Path, file: Path) -> bool:
         return False
 
 
+def _part(out: Path) -> Path:
+    """Where answers are until all are there: beside the file that `out` is or links to."""
+    whole = out.resolve()
+    return whole.with_name(f"{whole.name}.part")
+
+
 def _write(answers: Iterable[dict[str, Any]], *, as_json: bool, out: Path | None) -> None:
     import json
 
-    from muppet_zoo.console import print_json, progress, say
+    from muppet_zoo.console import note, print_json, progress, say
     from muppet_zoo.errors import UsageError
     from muppet_zoo.file_tools import replacing
 
@@ -132,8 +138,10 @@ def _write(answers: Iterable[dict[str, Any]], *, as_json: bool, out: Path | None
             say(json.dumps(answer, ensure_ascii=False))
             sys.stdout.flush()  # whoever reads the pipe need not wait for the next rows
     else:
+        part = _part(out)
         try:
-            with replacing(out) as lines, progress() as display:
+            part.unlink(missing_ok=True)  # of a run before
+            with replacing(out, part) as lines, progress() as display:
                 line = display.start("predict")
                 for done, answer in enumerate(answers, start=1):
                     lines.write(f"{json.dumps(answer, ensure_ascii=False)}\n".encode())
@@ -141,3 +149,6 @@ def _write(answers: Iterable[dict[str, Any]], *, as_json: bool, out: Path | None
                 line.finish()
         except OSError as error:
             raise UsageError(f"--jsonl {out} cannot be written: {error.strerror}") from error
+        finally:
+            if part.is_file():
+                note(f"the answers until then are in {part}")

@@ -152,7 +152,7 @@ def test_the_rows_are_not_overwritten(
     Path("link.jsonl").symlink_to("rows.jsonl")
     done = ask("rows.jsonl", "--jsonl", name)
     assert done.exit_code == 2
-    assert f"--jsonl {Path(name)} is the file of the rows; name another one" in done.stderr
+    assert f"--jsonl {Path(name)} would overwrite the file of the rows" in done.stderr
     assert Path("rows.jsonl").read_bytes() == lines(ROWS)
 
 
@@ -172,8 +172,11 @@ def test_an_error_leaves_the_answers_of_before(ask: Callable[..., Result], tmp_p
     done = ask("--jsonl", str(out), "--rows-at-a-time", "1", stdin=lines([*ROWS, {"txt": "x"}]))
     assert isinstance(done.exception, SourceError)
     assert out.read_text() == "of before\n"
-    assert list(tmp_path.iterdir()) == [out]
+    part = tmp_path / "out.jsonl.part"  # three of four rows were answered, and are not lost
+    assert len(part.read_text().splitlines()) == 3
+    assert f"the answers until then are in {part}" in done.stderr
     assert ask("--jsonl", str(out), stdin=lines(ROWS)).exit_code == 0
+    assert list(tmp_path.iterdir()) == [out]
     assert len(out.read_text().splitlines()) == 3
 
 
