@@ -38,6 +38,7 @@ PRINTABLE = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc",
 
 
 @given(PRINTABLE, st.lists(PRINTABLE, min_size=1), PRINTABLE)
+@example("0", [""], "0 ")  # white space at the end of a line that is not the last
 @example("\xa0", ["a"], "")  # white space to Python, a letter like others to YAML
 def test_any_text_survives(description: str, labels: list[str], citation: str) -> None:
     data = {

@@ -63,11 +63,12 @@ def _entry(key: str, value: Any, indent: str) -> list[str]:
 def _text(key: str, value: str, indent: str) -> Iterator[str]:
     """A long text folded, a text of several lines as it is, anything odd as PyYAML quotes it."""
     inside = f"{indent}  "
-    if value.strip() != value or not all(line.isprintable() for line in value.split("\n")):
+    lines = value.split("\n")
+    if value.strip() != value or not all(_is_plain(line) for line in lines):
         yield f"{indent}{key}: {inline(value)}"
-    elif "\n" in value:
+    elif len(lines) > 1:
         yield f"{indent}{key}: |-"
-        yield from (f"{inside}{line}".rstrip() for line in value.split("\n"))
+        yield from (f"{inside}{line}" if line else "" for line in lines)
     elif "  " in value:
         yield f"{indent}{key}: {inline(value)}"
     else:
@@ -76,6 +77,11 @@ def _text(key: str, value: str, indent: str) -> Iterator[str]:
             value, WIDTH, initial_indent=inside, subsequent_indent=inside,
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
+
+
+def _is_plain(line: str) -> bool:
+    """Whether it can stand in a block: white space at its end would be lost to sight."""
+    return line.isprintable() and not line.endswith(" ")
 
 
 def inline(value: Any) -> str:
