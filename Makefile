@@ -27,9 +27,10 @@ $(REAL_STAMP): $(STAMP)
 demo: $(STAMP)  ## build, pre-finetune, fine-tune, evaluate and compare on the quickstart zoo
 	$(BIN)/python -m benchmarks.quickstart.demo --out runs/demo
 
-# By file, so that what the tests of one file share is made once.
+# Each core begins with a stretch of files, whose tests share what they make, and takes over a part
+# of another's when it is done: whole files in turn would leave the longest to one core at the end.
 test: $(STAMP)  ## the default suite, on all cores
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
 
 test-long: $(STAMP)  ## the long tests: kills, other numbers of processes, all ZeRO stages
 	$(BIN)/python -m pytest -m slow

@@ -89,21 +89,27 @@ def kill_after(process: subprocess.Popen[Any], out: Path, step: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trainer", "num_processes"),
-    [("torch", 1), ("deepspeed", 1), ("deepspeed", 2)],
+    ("trainer", "num_processes", "kills"),
+    [
+        ("torch", 1, (8, 22)),
+        ("deepspeed", 2, (8,)),
+        pytest.param("deepspeed", 1, (8, 22), marks=pytest.mark.slow),
+        pytest.param("deepspeed", 2, (8, 22), marks=pytest.mark.slow),
+    ],
 )
-def test_killed_twice_and_resumed(
-    run_file: Path, mixed_specs: Path, tmp_path: Path, trainer: str, num_processes: int
-) -> None:
+def test_killed_and_resumed(
+    run_file: Path, mixed_specs: Path, tmp_path: Path,
+    trainer: str, num_processes: int, kills: tuple[int, ...],
+) -> None:  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     options = ("--trainer", trainer, "--num-processes", str(num_processes))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     subprocess.run(command(run_file, mixed_specs, whole, *options), check=True, env=environment,
                    capture_output=True)  # fmt: skip
 
-    for step, resume in ((8, ()), (22, ("--resume",))):
+    for step in kills:
         process = subprocess.Popen(
-            command(run_file, mixed_specs, cut, *options, *resume),
+            command(run_file, mixed_specs, cut, *options, "--resume"),
             env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         kill_after(process, cut, step)

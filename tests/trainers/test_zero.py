@@ -48,21 +48,28 @@ R4F = {"epsilon": 1e-2, "weight": 2.0, "spectral_norm": True}
 
 
 @pytest.mark.parametrize(
-    ("num_processes", "changes"),
-    [(1, {}), (2, {}), (2, {"r3f": R4F})],
-    ids=["one process", "two processes", "two processes, R4F, packed"],
+    ("num_processes", "stages", "changes"),
+    [
+        pytest.param(1, STAGES, {}, id="one process"),
+        pytest.param(2, STAGES, {}, id="two processes"),
+        pytest.param(2, (3,), {"r3f": R4F}, id="two processes, R4F, packed, stage 3"),
+        pytest.param(
+            2, (0, 1, 2), {"r3f": R4F}, id="two processes, R4F, packed", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_every_stage_equals_the_reference(
     make_run: Callable[..., Run],
     mixed_specs: Path,
     tmp_path: Path,
     num_processes: int,
+    stages: tuple[int, ...],
     changes: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     packing = "on" if "r3f" in changes else "off"
-    assert_equal(make_run, mixed_specs, tmp_path, STAGES, num_processes, packing, **changes)
+    assert_equal(make_run, mixed_specs, tmp_path, stages, num_processes, packing, **changes)
 
 
 SEQ2SEQ: dict[str, dict[str, Any]] = {
