@@ -100,8 +100,11 @@ class PredictRequest:
 class Trainer(Protocol):
     """Anything that can train and evaluate; its class is called without arguments."""
 
-    def train(self, request: TrainRequest) -> Sequence[TaskReport]:
-        """Train to the end and return the final scores; `request.out/model` holds the model."""
+    def train(self, request: TrainRequest) -> Sequence[TaskReport] | None:
+        """Train to the end and return the final scores; `request.out/model` holds the model.
+
+        Of the processes of a launcher only the first returns them; the others return None.
+        """
         ...
 
     def evaluate(self, request: EvalRequest) -> Sequence[TaskReport]:

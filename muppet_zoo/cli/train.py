@@ -96,7 +96,7 @@ def command(  # one parameter per option of the command line
             spec_dirs=spec_dirs,
         )
     )
-    if launched and not reports:
+    if reports is None:
         return 0  # the first process prints the scores
     rows = report_rows(reports)
     if not rows:

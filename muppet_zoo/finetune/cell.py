@@ -127,7 +127,7 @@ def train_cell(study: Study, cell: Cell) -> CellRecord:
     start = time.monotonic()
     score = diverged = None
     try:
-        for report in study.trainer.train(request):
+        for report in study.trainer.train(request) or ():
             score = report.scores[report.headline]
     except DivergedError as error:
         diverged = str(error)

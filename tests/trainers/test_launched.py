@@ -106,6 +106,18 @@ def test_two_tasks_of_slurm_train_as_two_processes_of_ours(
         assert "already holds a run; add --resume" in errors
 
 
+def test_the_first_process_says_how_to_score_what_was_not(
+    quickstart_data: Path, mixed_specs: Path, tmp_path: Path
+) -> None:
+    run, out = write_run(tmp_path, quickstart_data, 2), tmp_path / "out"
+    options = ("--launched", "--set", "evaluation.at_end=false")
+    alone = {**slurm(0, free_port()), "SLURM_NTASKS": "1"}
+    command = [sys.executable, *train(run, mixed_specs, out, *options)]
+    [(code, told, said)] = finish([start(command, **alone)])
+    assert (code, told) == (0, ""), said
+    assert "is not scored, since evaluation.at_end is false; score it with: muppet-zoo" in said
+
+
 @pytest.mark.slow
 def test_torchrun_on_two_nodes_and_a_rank_that_is_killed(
     quickstart_data: Path, mixed_specs: Path, tmp_path: Path

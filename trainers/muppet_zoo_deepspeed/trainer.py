@@ -42,7 +42,7 @@ class DeepSpeedTrainer:
 
     name = "deepspeed"
 
-    def train(self, request: TrainRequest) -> Sequence[TaskReport]:
+    def train(self, request: TrainRequest) -> Sequence[TaskReport] | None:
         """Train to the end; see `trainer_api.Trainer`."""
         if request.launched:
             with _variables(launched_rank(os.environ)):
@@ -85,10 +85,10 @@ def train_rank(request: TrainRequest) -> None:
     _train_plan(make_plan(request))
 
 
-def _train_launched(request: TrainRequest) -> Sequence[TaskReport]:
+def _train_launched(request: TrainRequest) -> Sequence[TaskReport] | None:
     """The same where somebody else started the ranks, of which this process is one.
 
-    Returns the scores in rank 0, nothing in the others. An error ends the process at once: the
+    Returns the scores in rank 0, None in the others. An error ends the process at once: the
     launcher then stops the others, which wait for this one.
     """
     try:
@@ -96,7 +96,7 @@ def _train_launched(request: TrainRequest) -> Sequence[TaskReport]:
         plan = make_plan(request)
         if os.environ["RANK"] != "0":
             _train_plan(plan, resume=request.resume)
-            return []
+            return None
         with run_lock(plan.out):
             _train_plan(plan, resume=request.resume)
             return final_reports(plan)
