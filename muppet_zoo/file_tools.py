@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +81,15 @@ def end_last_line(path: Path, is_whole: Callable[[bytes], bool]) -> None:
             file.write(b"\n")
     else:
         os.truncate(path, sum(len(line) + 1 for line in lines))
+
+
+def link_or_copy(source: Path, path: Path) -> None:
+    """Give a file a second name, in place of what has it; a copy where the disk has no links."""
+    path.unlink(missing_ok=True)
+    try:
+        os.link(source, path)
+    except OSError:  # another disk, or one such as exFAT
+        shutil.copyfile(source, path)
 
 
 def flush_folder(folder: Path) -> None:

@@ -9,7 +9,6 @@ that was killed goes on with what is missing, and any part of it can be repeated
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ import yaml
 from muppet_zoo.console import ProgressDisplay, note, progress
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import ShardError, UsageError
-from muppet_zoo.file_tools import own_folder, write_atomically
+from muppet_zoo.file_tools import link_or_copy, own_folder, write_atomically
 from muppet_zoo.finetune.plan import counts_of, without_cells
 from muppet_zoo.finetune.results import (
     RESULTS_FILE,
@@ -368,9 +367,7 @@ def _renamed(result: CellResult, arm: str, source: Path, folder: Path) -> CellRe
     if predictions is None:
         return replace(result, arm=arm)
     name = f"{arm}-{result.target}-{result.shots}-seed{result.seed}.jsonl"
-    link = folder / "predictions" / name
-    link.unlink(missing_ok=True)
-    os.link(predictions, link)
+    link_or_copy(predictions, folder / "predictions" / name)
     return replace(result, arm=arm, predictions=f"predictions/{name}")
 
 
