@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -17,12 +18,16 @@ from muppet_zoo.file_tools import (
 )
 
 
+def write_and_fail(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
+    raise RuntimeError
+
+
 def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_atomically(path, b"old")
     with pytest.raises(RuntimeError), replacing(path) as file:
-        file.write(b"new")
-        raise RuntimeError
+        write_and_fail(file, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -30,8 +35,7 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> N
 def test_a_part_keeps_what_was_written_until_an_error(tmp_path: Path) -> None:
     path, part = tmp_path / "a.txt", tmp_path / "a.part"
     with pytest.raises(RuntimeError), replacing(path, part) as file:
-        file.write(b"half")
-        raise RuntimeError
+        write_and_fail(file, b"half")
     assert part.read_bytes() == b"half"
     assert not path.exists()
 
