@@ -51,7 +51,7 @@ zoo-table: $(REAL_STAMP)  ## write rows, lengths and labels of real tasks into t
 findings: $(STAMP)  ## write the tables and figures of benchmarks/FINDINGS.md from the raw results
 	$(BIN)/python -m benchmarks.findings.render
 
-# Forty minutes on two busy cores. Each script stores its rows; the table is made of them.
+# Half an hour on two cores. Each script stores its rows; the table is made of them.
 bench: bench-startup bench-build bench-train  ## measure the speed table again, but for the peers (DATA=folder of rows)
 	$(BIN)/python -m benchmarks.speed.table
 

@@ -31,7 +31,7 @@ RUNS = {  # trainer, processes, threads of each
 
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--rounds", default=5, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
 @click.option("--steps", default=STEPS, show_default=True, help="Half of them count.")
 def main(mirror: Path, rounds: int, steps: int) -> None:
     """Measure, and store two rows."""
