@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from helpers import child_env, muppet_zoo
 from test_overlap import rows_of, sentence
-from tiny_zoo import files_below, spec_data, write_jsonl, write_spec, write_tokenizer
+from tiny_zoo import files_below, spec_data, write_jsonl, write_spec
 
 from muppet_zoo import build_split
 from muppet_zoo.build import BuildOptions, BuildReport, SplitOutcome, build
@@ -31,11 +31,6 @@ from muppet_zoo.zoo import load_zoo
 DROP = "overlap: {policy: drop, against: [scored]}\n"
 EXACT, NEAR, NGRAM = 17, 120, 230
 """The training rows that are copies of evaluation row 3, 20 and 29."""
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TokenizerSource:
-    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(autouse=True)

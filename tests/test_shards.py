@@ -25,11 +25,6 @@ from muppet_zoo.task_data import TaskData
 MAX_TOKENS = 16
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TokenizerSource:
-    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
-
-
 def built(
     folder: Path, kind: str, rows: list[dict[str, Any]], tokenizer: TokenizerSource
 ) -> tuple[TaskSpec, BuiltSplit]:

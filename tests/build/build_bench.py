@@ -5,12 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tiny_zoo import (
-    random_rows,
-    spec_data,
-    write_jsonl,
-    write_spec,
-)
+from tiny_zoo import random_rows, spec_data, write_jsonl, write_spec
 
 from muppet_zoo.build import BuildOptions, BuildReport, build
 from muppet_zoo.encode import TokenizerSource

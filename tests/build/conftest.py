@@ -1,4 +1,4 @@
-"""What tests of the build share: small shards, a tokenizer, a bench."""
+"""What tests of the build share: small shards, a bench."""
 
 from __future__ import annotations
 
@@ -6,17 +6,9 @@ from pathlib import Path
 
 import pytest
 from build_bench import Bench
-from tiny_zoo import (
-    write_tokenizer,
-)
 
 from muppet_zoo import build_split
 from muppet_zoo.encode import TokenizerSource
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TokenizerSource:
-    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,7 @@ import pytest
 from build_bench import Bench
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_zoo import (
-    KINDS,
-    files_below,
-    random_rows,
-)
+from tiny_zoo import KINDS, files_below, random_rows
 
 from muppet_zoo import build as build_module
 from muppet_zoo import build_split

@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 from build_bench import Bench, told
-from tiny_zoo import (
-    files_below,
-    random_rows,
-)
+from tiny_zoo import files_below, random_rows
 
 from muppet_zoo import build_split
 from muppet_zoo.errors import UsageError

@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from build_bench import Bench, told
-from tiny_zoo import (
-    files_below,
-    random_rows,
-)
+from tiny_zoo import files_below, random_rows
 
 from muppet_zoo.errors import RowError
 from muppet_zoo.shards import open_task

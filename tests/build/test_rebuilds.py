@@ -10,12 +10,7 @@ from typing import Any
 
 import pytest
 from build_bench import Bench, told
-from tiny_zoo import (
-    KINDS,
-    files_below,
-    random_rows,
-    write_tokenizer,
-)
+from tiny_zoo import KINDS, files_below, random_rows, write_tokenizer
 
 from muppet_zoo import fingerprints
 

@@ -107,9 +107,10 @@ def test_killed_and_resumed(
     subprocess.run(command(run_file, mixed_specs, whole, *options), check=True, env=environment,
                    capture_output=True)  # fmt: skip
 
-    for step in kills:
+    for number, step in enumerate(kills):
+        resume = ("--resume",) if number else ()
         process = subprocess.Popen(
-            command(run_file, mixed_specs, cut, *options, "--resume"),
+            command(run_file, mixed_specs, cut, *options, *resume),
             env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         kill_after(process, cut, step)
