@@ -85,11 +85,15 @@ def end_last_line(path: Path, is_whole: Callable[[bytes], bool]) -> None:
 
 def link_or_copy(source: Path, path: Path) -> None:
     """Give a file a second name, in place of what has it; a copy where the disk has no links."""
-    path.unlink(missing_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        os.link(source, path)
+        os.link(source, temporary)
     except OSError:  # another disk, or one such as exFAT
-        shutil.copyfile(source, path)
+        with source.open("rb") as whole, replacing(path) as copy:
+            shutil.copyfileobj(whole, copy)
+    else:
+        temporary.replace(path)
+        temporary.unlink(missing_ok=True)  # POSIX renames nothing where both are one file already
 
 
 def flush_folder(folder: Path) -> None:

@@ -77,3 +77,14 @@ def test_a_second_name_or_a_copy(
     link_or_copy(source, path)
     assert path.read_bytes() == b"new"
     assert path.samefile(source) is links
+    link_or_copy(source, path)
+    assert path.read_bytes() == source.read_bytes() == b"new"
+    assert set(tmp_path.iterdir()) == {source, path}
+
+
+def test_a_file_that_takes_its_own_place_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"kept")
+    link_or_copy(path, path)
+    assert path.read_bytes() == b"kept"
+    assert list(tmp_path.iterdir()) == [path]
