@@ -78,6 +78,7 @@ def slurm(rank: int, port: int) -> dict[str, str]:
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_tasks_of_slurm_train_as_two_processes_of_ours(
     quickstart_data: Path, mixed_specs: Path, tmp_path: Path
 ) -> None:

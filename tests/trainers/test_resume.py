@@ -92,7 +92,6 @@ def kill_after(process: subprocess.Popen[Any], out: Path, step: int) -> None:
     ("trainer", "num_processes", "kills"),
     [
         ("torch", 1, (8, 22)),
-        ("deepspeed", 2, (8,)),
         pytest.param("deepspeed", 1, (8, 22), marks=pytest.mark.slow),
         pytest.param("deepspeed", 2, (8, 22), marks=pytest.mark.slow),
     ],
