@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from muppet_zoo.errors import CheckpointError, UnknownNameError, UsageError
-from muppet_zoo.order import MICRO_BATCHES, SAMPLE, Order, key, permute
+from muppet_zoo.order import MICRO_BATCHES, SAMPLE, Draws, Order, key, permute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -221,12 +221,7 @@ class Batcher:
         if stop is not None:
             end = max(start, min(end, stop))
         draws = self.order.draws(start, end - start)
-        lengths = np.empty(len(draws.row), dtype=np.uint32)
-        counts = np.empty(len(draws.row), dtype=np.uint16)
-        for task, where in by_task(draws.task):
-            rows = draws.row[where]
-            lengths[where] = self.datas[task].lengths[rows]
-            counts[where] = self.datas[task].num_sequences[rows]
+        lengths, counts = self._sizes(draws)
         apart = self.batching.scheme != "mixed"
         sorted_ = np.lexsort((lengths, draws.task)) if apart else np.argsort(lengths, kind="stable")
         examples = MicroBatchPlan(
@@ -243,6 +238,22 @@ class Batcher:
             )
             ends += [start + place for place in part]
         return examples, ends
+
+    def _sizes(self, draws: Draws) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+        """(n,) tokens of each draw's longest sequence, and (n,) its number of sequences."""
+        lengths = np.empty(len(draws.row), dtype=np.uint32)
+        counts = np.empty(len(draws.row), dtype=np.uint16)
+        if not len(draws.row):
+            return lengths, counts
+        places = np.argsort(draws.task, kind="stable")
+        rows, tasks = draws.row[places], draws.task[places]
+        starts = [0, *(np.flatnonzero(np.diff(tasks)) + 1).tolist()]
+        datas = [self.datas[task] for task in tasks[starts].tolist()]
+        rows_of = [rows[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+        read = list(zip(datas, rows_of, strict=True))
+        lengths[places] = np.concatenate([data.lengths[rows] for data, rows in read])
+        counts[places] = np.concatenate([data.num_sequences[rows] for data, rows in read])
+        return lengths, counts
 
 
 def sample_examples(num_examples: int, at_most: int | None) -> I64:
@@ -332,12 +343,3 @@ def _ends(
         start += max(1, num_fitting)
         ends.append(start)
     return ends
-
-
-def by_task(tasks: I32) -> Iterator[tuple[int, I64]]:
-    """(task, its places (n_t,) in ascending order) for each task that occurs."""
-    places = np.argsort(tasks, kind="stable")
-    present, first = np.unique(tasks[places], return_index=True)
-    bounds = zip(first.tolist(), [*first[1:].tolist(), len(tasks)], strict=False)
-    for task, (start, end) in zip(present.tolist(), bounds, strict=False):
-        yield task, places[start:end]

@@ -10,6 +10,7 @@ sequences of an example (options), D the longest text that a decoder reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,42 +72,36 @@ class MicroBatch:
 
 def collate(plan: MicroBatchPlan, datas: Sequence[TaskData], pad_id: int) -> MicroBatch:
     """Reads the rows of a plan and lays them out; sequences are in the order of the plan."""
-    pairs = zip(plan.tasks.tolist(), plan.rows.tolist(), strict=True)
-    records = [datas[task].record(row) for task, row in pairs]
-    sequences = [ids for record in records for ids in record.sequences]
-    lengths = np.array([len(ids) for ids in sequences])
+    of_rows = [datas[task] for task in plan.tasks.tolist()]
+    records = [data.record(row) for data, row in zip(of_rows, plan.rows.tolist(), strict=True)]
+    sequences_of, second_starts, targets = zip(*records, strict=True)
+    sequences = list(chain.from_iterable(sequences_of))
+    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     attention_mask = np.arange(lengths.max()) < lengths[:, None]
     input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
     input_ids[attention_mask] = np.concatenate(sequences)
-    counts = np.array([len(record.sequences) for record in records])
+    counts = np.fromiter(map(len, sequences_of), np.int64, len(records))
     first = np.cumsum(counts) - counts
+    heads = [data.head_type for data in of_rows]
     groups = {}
-    for head, places in sorted(_by_head(plan.tasks, datas).items()):
+    for head in sorted(set(heads)):
+        places = [place for place, its_head in enumerate(heads) if its_head == head]
         where = np.array(places)
         groups[head] = HeadRows(
             head=head,
             tasks=plan.tasks[where],
             rows=plan.rows[where],
             sequences=_index(first[where], counts[where]),
-            target=collate_target(head, [records[i].target for i in places], lengths.max()),
+            target=collate_target(head, [targets[i] for i in places], lengths.max()),
         )
     return MicroBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        second_start=np.array([at for record in records for at in record.second_starts]),
+        second_start=np.fromiter(chain.from_iterable(second_starts), np.int64, len(sequences)),
         groups=groups,
         num_tokens=int(lengths.sum()),
         num_examples=len(plan.rows),
     )
-
-
-def _by_head(tasks: I32, datas: Sequence[TaskData]) -> dict[str, list[int]]:
-    """The places of a plan that each head type scores, in ascending order."""
-    head_of = {task: datas[task].head_type for task in set(tasks.tolist())}
-    places: dict[str, list[int]] = {}
-    for place, task in enumerate(tasks.tolist()):
-        places.setdefault(head_of[task], []).append(place)
-    return places
 
 
 def _index(first: I64, counts: I64) -> I64:

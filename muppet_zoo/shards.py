@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -221,10 +221,19 @@ class Records:
         """(num_records,) sequences of each record."""
         return np.concatenate([part.num_sequences() for part in self._parts])
 
-    def record(self, row: int) -> Record:
-        """The record of this number; its ids are views into the mapped file."""
-        part, at = self._place(row)
-        return part.record(at)
+    @cached_property
+    def record(self) -> Callable[[int], Record]:
+        """`record(row)` is the record of this number; its ids are views into the mapped file.
+
+        A function that is made once, in place of a method, since a feed calls it for every row.
+        """
+        readers, starts = [part.reader() for part in self._parts], self._starts
+
+        def record(row: int) -> Record:
+            which = _part_of(row, starts)
+            return readers[which](row - starts[which])
+
+        return record
 
     def column(self, name: str, rows: NDArray[np.int64]) -> list[Any]:
         """Any column as Python values, for what only scoring needs: `context`, `answers`, `row`…"""
@@ -237,11 +246,8 @@ class Records:
         return self.column("group", rows) if has_groups else None
 
     def _place(self, row: int) -> tuple[_Part, int]:
-        starts = self._starts
-        if not 0 <= row < starts[-1]:
-            raise IndexError(f"rows are numbered from 0 to {starts[-1] - 1}, not {row}")
-        which = bisect_right(starts, row) - 1
-        return self._parts[which], row - starts[which]
+        which = _part_of(row, self._starts)
+        return self._parts[which], row - self._starts[which]
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -311,15 +317,25 @@ class _Part:
     def windows(self) -> NDArray[np.int32]:
         return _view(self.batch.column("window"))
 
-    def record(self, at: int) -> Record:
+    def reader(self) -> Callable[[int], Record]:
+        """A function of a row's number in this batch, with all that it reads at hand."""
+        ids, second_start, target = self._ids, self._second_start, self._target
+        bounds, values = ids.bounds, ids.values
         if self._options is None:
-            return Record((self._ids[at],), (self._second_start[at],), self._target[at])
-        sequences = range(self._options[at], self._options[at + 1])
-        return Record(
-            [self._ids[i] for i in sequences],
-            self._second_start[sequences.start : sequences.stop],
-            self._target[at],
-        )
+
+            def record(at: int) -> Record:
+                sequence = values[bounds[at] : bounds[at + 1]]
+                return Record((sequence,), (second_start[at],), target[at])
+
+            return record
+
+        options = self._options.data
+
+        def record_with_options(at: int) -> Record:
+            start, end = options[at], options[at + 1]
+            return Record([ids[i] for i in range(start, end)], second_start[start:end], target[at])
+
+        return record_with_options
 
     @cached_property
     def _options(self) -> NDArray[np.int32] | None:
@@ -354,11 +370,18 @@ class _Lists:
 
     def __init__(self, column: Any) -> None:
         self.offsets = _offsets(column)
-        self._bounds = self.offsets.data
-        self._values = _view(column.values)
+        self.bounds = self.offsets.data
+        self.values = _view(column.values)
 
     def __getitem__(self, at: int) -> NDArray[Any]:
-        return self._values[self._bounds[at] : self._bounds[at + 1]]
+        return self.values[self.bounds[at] : self.bounds[at + 1]]
+
+
+def _part_of(row: int, starts: Sequence[int]) -> int:
+    """Which record batch holds a row, by the first row of each and the number of rows."""
+    if not 0 <= row < starts[-1]:
+        raise IndexError(f"rows are numbered from 0 to {starts[-1] - 1}, not {row}")
+    return bisect_right(starts, row) - 1
 
 
 def _offsets(column: Any) -> NDArray[np.int32]:
