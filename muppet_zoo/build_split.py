@@ -287,15 +287,20 @@ def _chunks(rows: Iterable[NumberedRow]) -> Iterator[list[NumberedRow]]:
         yield chunk
 
 
-def _characters(value: Any) -> int:
-    """About how much text a value holds."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(map(_characters, value.values()))
-    if isinstance(value, list):
-        return sum(map(_characters, value))
-    return 1
+def _characters(row: dict[str, Any]) -> int:
+    """About how much text a row holds, nested values included."""
+    num_characters = 0
+    values: list[Any] = [row]
+    for value in values:  # which grows by what is nested
+        if isinstance(value, str):
+            num_characters += len(value)
+        elif isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
+        else:
+            num_characters += 1
+    return num_characters
 
 
 def _checked(plan: SplitPlan, chunk: list[NumberedRow], report: Report) -> Checked:

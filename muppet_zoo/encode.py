@@ -261,10 +261,10 @@ class ExampleEncoder:
             "num_targets_cut": targets.num_cut,
         }
 
-    def _id_lists(self, ids: Sequence[Sequence[int]], lengths: NDArray[np.uint32]) -> pa.ListArray:
+    def _id_lists(self, ids: Sequence[list[int]], lengths: NDArray[np.uint32]) -> pa.ListArray:
         flat = array("H" if self.token_type == pa.uint16() else "I")
         for sequence in ids:
-            flat.extend(sequence)
+            flat.fromlist(sequence)  # twice as fast as `extend`
         values = pa.array(np.frombuffer(flat, dtype=flat.typecode) if flat else [],
                           type=self.token_type)  # fmt: skip
         return pa.ListArray.from_arrays(pa.array(_offsets(lengths), type=pa.int32()), values)

@@ -32,6 +32,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parqu
 MAX_LINE_BYTES = 64 << 20  # a gzip bomb must not fill the memory; a novel has about 1 MiB
 _PARQUET_BATCH_ROWS = 1024
 _METER_EVERY_LINES = 256
+_JSON_SPACE = " \t\r\n"
 
 
 @dataclass
@@ -156,7 +157,7 @@ def _json_rows(path: Path, lines: Iterator[tuple[int, str]], start: int) -> Numb
     decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
     row = 0
     for number, line in lines:
-        text = line.strip(" \t\r\n")
+        text = line.strip(_JSON_SPACE)
         if not text:
             continue
         if row >= start:
@@ -166,7 +167,10 @@ def _json_rows(path: Path, lines: Iterator[tuple[int, str]], start: int) -> Numb
 
 def _json_row(decoder: json.JSONDecoder, text: str, where: str) -> dict[str, Any]:
     try:
-        value = decoder.decode(text)
+        value, end = decoder.raw_decode(text)
+        if end != len(text):
+            more = text[end:].lstrip(_JSON_SPACE)
+            raise json.JSONDecodeError("Extra data", text, len(text) - len(more))
     except json.JSONDecodeError as error:
         raise SourceError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:

@@ -31,6 +31,8 @@ def get_path(row: Row, path: str) -> Any:
     Raises:
         RowProblem: when a part of the path is missing.
     """
+    if path in row and "." not in path:  # nearly always, and twice as fast
+        return row[path]
     value: Any = row
     for part in path.split("."):
         if not isinstance(value, _MAPPINGS) or part not in value:

@@ -52,7 +52,7 @@ def _build(path: Path, tokenizer: Tokenizer, out: Path) -> int:
         flat, lengths = array("H"), []
         for encoding in encodings:
             ids = encoding.ids
-            flat.extend(ids)
+            flat.fromlist(ids)
             lengths.append(len(ids))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.frombuffer(flat, "H")))
