@@ -61,15 +61,16 @@ def main(mirror: Path, rounds: int) -> None:
             command="python -m benchmarks.speed.build --mirror DIR",
             measured=medians(rates, "rows/s"),
             tried=(
-                "Done: the tokenizer is loaded once a thread in place of once a split (16 % of the "
-                "samples in which Python held its lock, py-spy --gil), label tables are remembered "
-                "(8 %), Python looks for unused cycles a hundredth as often (0.9 of 8.5 s), ids "
-                "are copied as lists, nested values counted in one loop. The build takes 13.3 s of two "
-                "cores' time, the limit 10.6: about 9 s of each are the tokenizer's own, 4 s are "
-                "Python's here and 1.7 s there. Tried in vain: larger chunks, splits in other "
-                "orders, three to six at a time. One chunk at a time in the tokenizer would gain "
-                "4 %, but halve the speed where its threads are switched off. Not tried: a faster "
-                "parser of JSON, which would tell other errors."
+                "Done: the tokenizer is loaded once a thread in place of once a split (16 % of "
+                "the samples in which Python held its lock, py-spy --gil), label tables are "
+                "remembered (8 %), Python looks for unused cycles a hundredth as often (0.9 of "
+                "8.5 s), ids are copied as lists, nested values counted in one loop. The build "
+                "takes 13.3 s of two cores' time, the limit 10.6: about 9 s of each are the "
+                "tokenizer's own, 4 s are Python's here and 1.7 s there. Tried in vain: larger "
+                "chunks, splits in other orders, three to six at a time. One chunk at a time in "
+                "the tokenizer would gain 4 %, but halve the speed where its threads are "
+                "switched off. Not tried: a faster parser of JSON, which would tell other "
+                "errors."
             ),
             notes=(
                 "The limit reads texts that are rendered already, checks no row, and writes ids "
