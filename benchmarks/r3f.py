@@ -35,7 +35,7 @@ from muppet_zoo_torch.r3f import noise_keys
 from muppet_zoo_torch.trainer import make_model
 
 from benchmarks.common import write_result
-from benchmarks.speed.record import Goal, Row, medians, ratio, write_row
+from benchmarks.speed.record import Goal, Row, medians, ratio, rounds_option, write_row
 from muppet_zoo.batches import StepPlan
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.collate import collate
@@ -58,7 +58,7 @@ ARMS: dict[str, dict[str, Any] | None] = {
 
 
 @click.command()
-@click.option("--rounds", default=12, show_default=True)
+@rounds_option(8)
 def main(rounds: int) -> None:
     """Measure, print a table and write benchmarks/results/r3f.json."""
     rows = []

@@ -28,14 +28,14 @@ from benchmarks.speed.inputs import (
     forget,
     make_bundle,
 )
-from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, write_row
+from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, rounds_option, write_row
 
 CONTENDERS = ROOT / "benchmarks" / "speed" / "contenders"
 
 
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--rounds", default=5, show_default=True)
+@rounds_option(5)
 def main(mirror: Path, rounds: int) -> None:
     """Measure, and store the row."""
     check_mirror(mirror)

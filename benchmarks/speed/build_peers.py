@@ -26,14 +26,14 @@ from benchmarks.speed.inputs import (
     make_bundle,
 )
 from benchmarks.speed.peers import OURS, python_of, run_contender, versions_of
-from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, write_row
+from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, rounds_option, write_row
 
 PEERS = {"datasets.map": ("hf", "hf_build"), "tasknet": ("tasknet", "tasknet_build")}
 
 
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--rounds", default=5, show_default=True)
+@rounds_option(5)
 @click.option("--limit", default=10_000, show_default=True, help="Rows of a split, at most.")
 def main(mirror: Path, rounds: int, limit: int) -> None:
     """Measure, and store the row."""

@@ -17,7 +17,7 @@ import click
 
 from benchmarks.speed.generated import generated_shards, shard_list
 from benchmarks.speed.peers import OURS, prepare, python_of, run_contender, versions_of
-from benchmarks.speed.record import Goal, Row, Spread, medians, ratio, write_row
+from benchmarks.speed.record import Goal, Row, Spread, medians, ratio, rounds_option, write_row
 
 TOKENS_PER_BATCH = 4096
 STORES = ("streaming", "litdata")  # peers that read a format of their own
@@ -42,7 +42,7 @@ Said = dict[str, Any]
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True)
+@rounds_option(5)
 @click.option("--rows", default=100_000, show_default=True, help="Rows of all tasks together.")
 @click.option("--tokens", default=500_000, show_default=True, help="Tokens that each is to give.")
 def main(rounds: int, rows: int, tokens: int) -> None:

@@ -10,7 +10,7 @@ import tracemalloc
 import click
 import numpy as np
 
-from benchmarks.speed.record import Goal, Row, Spread, interleave, seconds, write_row
+from benchmarks.speed.record import Goal, Row, Spread, interleave, rounds_option, seconds, write_row
 from muppet_zoo.order import Order
 
 NUM_ROWS, NUM_TASKS = 100_000_000, 1000
@@ -25,7 +25,7 @@ def even_sizes(num_rows: int, num_tasks: int) -> tuple[int, ...]:
 
 
 @click.command()
-@click.option("--rounds", default=101, show_default=True)
+@rounds_option(101)
 def main(rounds: int) -> None:
     """Measure, and store a row for time and one for memory."""
     sizes = even_sizes(NUM_ROWS, NUM_TASKS)

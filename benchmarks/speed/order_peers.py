@@ -10,14 +10,23 @@ import numpy as np
 
 from benchmarks.speed.order import even_sizes
 from benchmarks.speed.peers import python_of, run_contender, versions_of
-from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, seconds, write_row
+from benchmarks.speed.record import (
+    Goal,
+    Row,
+    interleave,
+    medians,
+    ratio,
+    rounds_option,
+    seconds,
+    write_row,
+)
 from muppet_zoo.order import Order
 
 NUM_ROWS, NUM_TASKS = 1_000_000, 100
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True)
+@rounds_option(5)
 def main(rounds: int) -> None:
     """Measure, and store the row."""
     sizes = even_sizes(NUM_ROWS, NUM_TASKS)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.speed.record import Goal, Row, Spread, interleave, seconds, write_row
+from benchmarks.speed.record import Goal, Row, Spread, interleave, rounds_option, seconds, write_row
 from muppet_zoo.build import BuildOptions, build
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.zoo import load_zoo, shipped_specs
@@ -24,7 +24,7 @@ TOKENIZER = shipped_specs() / "quickstart" / "tiny_encoder"
 
 
 @click.command()
-@click.option("--rounds", default=11, show_default=True)
+@rounds_option(11)
 def main(rounds: int) -> None:
     """Build once, measure building again, and store the row."""
     zoo = load_zoo()

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import click
 import numpy as np
 
 from benchmarks.common import RESULTS, environment
@@ -107,6 +108,13 @@ def write_row(row: Row, folder: Path = ROWS) -> Path:
     data = {**_rounded(asdict(row)), "meets": row.meets, "environment": environment()}
     path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return path
+
+
+def rounds_option(default: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option `--rounds` of a script; too few for a spread are refused before it measures."""
+    return click.option(
+        "--rounds", type=click.IntRange(min=MIN_ROUNDS), default=default, show_default=True
+    )
 
 
 def interleave(

@@ -12,7 +12,16 @@ from functools import partial
 
 import click
 
-from benchmarks.speed.record import Goal, Row, Spread, interleave, medians, ratio, write_row
+from benchmarks.speed.record import (
+    Goal,
+    Row,
+    Spread,
+    interleave,
+    medians,
+    ratio,
+    rounds_option,
+    write_row,
+)
 
 COMMANDS = {
     "python -c pass": ("-c", "pass"),
@@ -24,7 +33,7 @@ LIMITS_MS = {"muppet-zoo --help": 150.0, "muppet-zoo list": 400.0, "muppet-zoo v
 
 
 @click.command()
-@click.option("--rounds", default=15, show_default=True)
+@rounds_option(15)
 def main(rounds: int) -> None:
     """Measure, and store a row for each command."""
     times = interleave(

@@ -15,7 +15,7 @@ import click
 
 from benchmarks.common import ROOT
 from benchmarks.speed.peers import OURS, python_of, versions_of
-from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, write_row
+from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, rounds_option, write_row
 
 # Ours, what comes nearest in lm_eval, and how the two differ.
 COMMANDS = {
@@ -29,7 +29,7 @@ COMMANDS = {
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True)
+@rounds_option(5)
 def main(rounds: int) -> None:
     """Measure, and store a row for each command."""
     versions = versions_of("lm_eval")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from muppet_zoo_torch.batch import to_tensors
 
+from benchmarks.common import ROOT
+from benchmarks.speed.record import MIN_ROUNDS
 from benchmarks.speed.training.bare_loops import (
     MultiHead,
     bare_batch,
@@ -22,6 +26,11 @@ from muppet_zoo.shards import open_task
 from muppet_zoo.zoo import Zoo
 
 TASK = "qs_topic"
+SCRIPTS = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in sorted((ROOT / "benchmarks").rglob("*.py"))
+    if "@rounds_option(" in path.read_text("utf-8")
+]
 
 
 @pytest.fixture
@@ -71,3 +80,12 @@ def test_short_rows_are_filled_up() -> None:
     assert mask is not None
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert (tasks.tolist(), labels.tolist()) == ([0, 3], [1, 0])
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_script_measures_enough_rounds_for_a_spread(name: str) -> None:
+    main = importlib.import_module(name).main
+    [rounds] = [option for option in main.params if option.name == "rounds"]
+    assert rounds.type.min == MIN_ROUNDS <= rounds.default
+    refused = CliRunner().invoke(main, ["--rounds", str(MIN_ROUNDS - 1)])
+    assert (refused.exit_code, f"x>={MIN_ROUNDS}" in refused.output) == (2, True)

@@ -25,7 +25,16 @@ from muppet_zoo_torch.plan import Plan
 from muppet_zoo_torch.pretrained import load_encoder
 
 from benchmarks.invented import invented, micro_batches
-from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, seconds, write_row
+from benchmarks.speed.record import (
+    Goal,
+    Row,
+    interleave,
+    medians,
+    ratio,
+    rounds_option,
+    seconds,
+    write_row,
+)
 from benchmarks.speed.training.bare_loops import MultiHead, padded
 from benchmarks.speed.training.inputs import (
     CPU,
@@ -55,13 +64,13 @@ SCORED = (
     "sst2",
     "tweet_eval_hate",
 )  # that have labelled validation rows
-SCORED_AT_MOST = 400
+SCORED_AT_MOST = 250
 TOKENS = 2048
 
 
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--rounds", default=5, show_default=True)
+@rounds_option(5)
 def main(mirror: Path, rounds: int) -> None:
     """Measure, and store three rows."""
     inputs = make_inputs(mirror)

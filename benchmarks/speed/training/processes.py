@@ -17,11 +17,11 @@ import click
 import yaml
 
 from benchmarks.common import run_cli
-from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, write_row
+from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, rounds_option, write_row
 from benchmarks.speed.training.inputs import SPECS, make_inputs, run_settings
 
 COMMAND = "python -m benchmarks.speed.training.processes --mirror DIR"
-STEPS = 16
+STEPS = 10
 RUNS = {  # trainer, processes, threads of each
     "torch": ("torch", 1, 2),
     "DeepSpeed": ("deepspeed", 1, 2),
@@ -31,7 +31,7 @@ RUNS = {  # trainer, processes, threads of each
 
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--rounds", default=3, show_default=True)
+@rounds_option(5)
 @click.option("--steps", default=STEPS, show_default=True, help="Half of them count.")
 def main(mirror: Path, rounds: int, steps: int) -> None:
     """Measure, and store two rows."""

@@ -24,7 +24,7 @@ from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.plan import Plan
 
 from benchmarks.speed.peers import asked, is_installed, python_of, versions_of
-from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, write_row
+from benchmarks.speed.record import Goal, Row, interleave, medians, ratio, rounds_option, write_row
 from benchmarks.speed.training.bare_loops import limit, naive_mixed, same_micro_batches
 from benchmarks.speed.training.hf_trainer import hf_trainer
 from benchmarks.speed.training.inputs import (
@@ -85,8 +85,8 @@ TRIED = {
 
 @click.command()
 @click.option("--mirror", required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--rounds", default=5, show_default=True)
-@click.option("--steps", default=8, show_default=True, help="Optimizer steps in a round.")
+@rounds_option(5)
+@click.option("--steps", default=6, show_default=True, help="Optimizer steps in a round.")
 def main(mirror: Path, rounds: int, steps: int) -> None:
     """Measure, and store a row for each rival."""
     inputs = make_inputs(mirror)
