@@ -22,6 +22,10 @@ from benchmarks.speed.training.inputs import SPECS, make_inputs, run_settings
 
 COMMAND = "python -m benchmarks.speed.training.processes --mirror DIR"
 STEPS = 10
+TRIED = (
+    "Two processes are {times:.2f} times as fast as DeepSpeed on one process with two threads, in "
+    "the same run. The rest is what DeepSpeed costs."
+)
 RUNS = {  # trainer, processes, threads of each
     "torch": ("torch", 1, 2),
     "DeepSpeed": ("deepspeed", 1, 2),
@@ -56,12 +60,9 @@ def main(mirror: Path, rounds: int, steps: int) -> None:
                 figure=ratio(rates, over=over, under=under),
                 command=COMMAND,
                 measured=medians({key: rates[key] for key in (over, under)}, "tokens/s"),
-                tried=(
-                    "DeepSpeed on one process with two threads does 2,224 tokens/s; two processes "
-                    "are 0.97 of that. The rest is what DeepSpeed costs."
-                    if over == "DeepSpeed, 2 processes"
-                    else ""
-                ),
+                tried=TRIED.format(times=ratio(rates, over=over, under="DeepSpeed").median)
+                if over == "DeepSpeed, 2 processes"
+                else "",
             )
         )
 
