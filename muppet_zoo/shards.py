@@ -381,8 +381,9 @@ def _view(column: Any) -> NDArray[Any]:
 
     Not by `to_numpy`: its first call imports pandas where that is installed, a quarter second.
     """
-    dtype = column.type.to_pandas_dtype()
-    return np.frombuffer(column.buffers()[1], dtype)[column.offset : column.offset + len(column)]
+    dtype = np.dtype(column.type.to_pandas_dtype())
+    offset = column.offset * dtype.itemsize
+    return np.frombuffer(column.buffers()[1], dtype, count=len(column), offset=offset)
 
 
 def _batches(path: Path, shard: ShardInfo) -> Iterator[pa.RecordBatch]:
