@@ -44,6 +44,11 @@ def test_our_feed_yields_every_token_of_an_epoch_once(built: Path) -> None:
     assert sorted(fed) == sorted(stored)
 
 
+def test_the_first_of_two_processes_is_fed_every_second_micro_batch(built: Path) -> None:
+    whole, share = (list(our_feed.feed(built, 64, processes)) for processes in (1, 2))
+    assert [ids.tolist() for ids, _, _ in share] == [ids.tolist() for ids, _, _ in whole[::2]]
+
+
 def test_a_feed_is_timed_by_its_real_tokens(capsys: pytest.CaptureFixture[str]) -> None:
     batch = feeding.pad([np.array([5, 6, 7]), np.array([8])], [0, 3])
     assert batch[0].tolist() == [[5, 6, 7], [8, 0, 0]]

@@ -57,7 +57,7 @@ def test_every_topic_grows_with_what_it_can() -> None:
     grown = {(each.topic, each.by) for each in all_panels(Path("anywhere"), 10**5)}
     assert grown == {
         *((topic, by) for topic in ("build", "feed") for by in ("rows", "tasks", "longest text")),
-        ("order", "rows"), ("order", "tasks"),
+        ("feed", "processes"), ("order", "rows"), ("order", "tasks"),
         ("step", "tasks"), ("step", "longest text"), ("step", "processes"),
     }  # fmt: skip
 

@@ -103,6 +103,12 @@ def all_panels(mirror: Path, most_rows: int) -> list[Panel]:
             measure=lambda longest: feed_seconds(rows_of(longest), 12, longest),
         ),
         Panel(
+            topic="feed", by="processes", sizes=(1, 4, 16, 64), unit="s a million tokens of all",
+            notes="12 tasks, 1,000,000 rows; the share of one process, which plans all: −1 is "
+            "ideal.",
+            measure=lambda processes: feed_seconds(10**6, 12, processes=processes),
+        ),
+        Panel(
             topic="order", by="rows", sizes=(10**4, 10**6, 10**8, 10**10), unit="ms",
             notes="1,000 tasks; new, then the draw at a random position.",
             measure=lambda rows: seek_ms(rows, 1000),
@@ -149,11 +155,11 @@ def rows_of(longest: int) -> int:
     return round(TOKENS / float(invented(4096, longest, 2).lengths.mean()))
 
 
-def feed_seconds(num_rows: int, num_tasks: int, longest: int = 128) -> float:
-    """Seconds for a million tokens, in a process of its own."""
+def feed_seconds(num_rows: int, num_tasks: int, longest: int = 128, *, processes: int = 1) -> float:
+    """Seconds in which each of some processes gets its share of a million tokens."""
     built, _ = generated_shards(num_rows, num_tasks, longest)
-    said = run_contender(OURS, "our_feed", built, TOKENS_PER_BATCH, TOKENS)
-    return 1e6 / float(said["tokens_per_s"])
+    said = run_contender(OURS, "our_feed", built, TOKENS_PER_BATCH, TOKENS, processes)
+    return 1e6 / processes / float(said["tokens_per_s"])
 
 
 def seek_ms(num_rows: int, num_tasks: int) -> float:
