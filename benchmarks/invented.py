@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from muppet_zoo.batches import Batcher, Batching
 from muppet_zoo.collate import MicroBatch, collate
 from muppet_zoo.order import Order
-from muppet_zoo.task_data import Record
+from muppet_zoo.row_pool import RowPool
+from muppet_zoo.task_data import Lists, Part, Ranges
 
 PADDING_ID = 1
 # Of 128 tokens at most: a median of 27, a mean of 33, and 95 of 100 sequences up to 77.
@@ -31,11 +33,18 @@ class Invented:
         """(rows,) ones."""
         return np.ones(len(self.lengths), dtype=np.uint16)
 
-    def record(self, row: int) -> Record:
-        """See `TaskData.record`."""
-        length = int(self.lengths[row])
-        ids = np.random.default_rng(row).integers(PADDING_ID + 1, self.vocab_size, length)
-        return Record((ids.astype(np.uint16),), (length,), row % 3)
+    @cached_property
+    def parts(self) -> list[Part]:
+        """See `TaskData.parts`."""
+        offsets = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32)
+        ids = np.random.default_rng(0).integers(PADDING_ID + 1, self.vocab_size, offsets[-1])
+        part = Part(
+            sequences=Lists(ids.astype(np.uint16), Ranges.of_offsets(offsets)),
+            second_starts=self.lengths.astype(np.int32),
+            options=None,
+            target=np.arange(len(self.lengths), dtype=np.int32) % 3,
+        )
+        return [part]
 
 
 def invented(num_examples: int, longest: int, vocab_size: int) -> Invented:
@@ -53,7 +62,7 @@ def micro_batches(data: Invented, num_tokens: int, count: int) -> list[MicroBatc
         datas=(data,),
         batching=Batching(tokens_per_micro_batch=num_tokens, micro_batches_per_step=1),
     )
+    pool = RowPool([data])
     return [
-        collate(step.micro_batches[0], [data], PADDING_ID)
-        for step in islice(batcher.steps(), count)
+        collate(step.micro_batches[0], pool, PADDING_ID) for step in islice(batcher.steps(), count)
     ]

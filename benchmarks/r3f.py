@@ -131,7 +131,7 @@ def _measure(arms: dict[str, tuple[TorchEngine, Plan]], rounds: int) -> dict[str
 
 def _step(engine: TorchEngine, plan: Plan, step: int, step_plan: StepPlan) -> None:
     for i, micro_batch in enumerate(step_plan.micro_batches):
-        batch = collate(micro_batch, plan.train, pad_id(engine.model))
+        batch = collate(micro_batch, plan.pool, pad_id(engine.model))
         tensors = to_tensors(batch, engine.device)
         if plan.run.r3f is not None:
             tensors = replace(tensors, noise_keys=noise_keys(batch, plan.run.seed, step))

@@ -10,7 +10,6 @@ sequences of an example (options), D the longest text that a decoder reads.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +18,11 @@ from numpy.typing import NDArray
 from muppet_zoo.batches import I32, I64, MicroBatchPlan
 from muppet_zoo.generation import Generation
 from muppet_zoo.heads import HEADS
+from muppet_zoo.row_pool import Ragged
 from muppet_zoo.targets import IGNORED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from muppet_zoo.task_data import TaskData
+    from muppet_zoo.row_pool import RowPool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,36 +68,31 @@ class MicroBatch:
         return (self.input_ids.size - self.num_tokens) / self.input_ids.size
 
 
-def collate(plan: MicroBatchPlan, datas: Sequence[TaskData], pad_id: int) -> MicroBatch:
+def collate(plan: MicroBatchPlan, pool: RowPool, pad_id: int) -> MicroBatch:
     """Reads the rows of a plan and lays them out; sequences are in the order of the plan."""
-    of_rows = [datas[task] for task in plan.tasks.tolist()]
-    records = [data.record(row) for data, row in zip(of_rows, plan.rows.tolist(), strict=True)]
-    sequences_of, second_starts, targets = zip(*records, strict=True)
-    sequences = list(chain.from_iterable(sequences_of))
-    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
-    attention_mask = np.arange(lengths.max()) < lengths[:, None]
-    input_ids = np.full(attention_mask.shape, pad_id, dtype=np.int64)
-    input_ids[attention_mask] = np.concatenate(sequences)
-    counts = np.fromiter(map(len, sequences_of), np.int64, len(records))
+    rows = pool.places(plan.tasks, plan.rows)
+    counts, sequences = pool.sequences(rows)
+    token_ids = pool.token_ids(sequences)
+    longest = int(token_ids.lengths.max())
+    input_ids, attention_mask = _padded(token_ids, longest, pad_id)
     first = np.cumsum(counts) - counts
-    heads = [data.head_type for data in of_rows]
+    heads = pool.heads(rows)
     groups = {}
-    for head in sorted(set(heads)):
-        places = [place for place, its_head in enumerate(heads) if its_head == head]
-        where = np.array(places)
+    for number in np.unique(heads).tolist():
+        where, head = np.flatnonzero(heads == number), pool.head_types[number]
         groups[head] = HeadRows(
             head=head,
             tasks=plan.tasks[where],
             rows=plan.rows[where],
             sequences=_index(first[where], counts[where]),
-            target=collate_target(head, [targets[i] for i in places], lengths.max()),
+            target=collate_target(head, pool.targets(number, rows.picked(where)), longest),
         )
     return MicroBatch(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        second_start=np.fromiter(chain.from_iterable(second_starts), np.int64, len(sequences)),
+        second_start=pool.second_starts(sequences).astype(np.int64),
         groups=groups,
-        num_tokens=int(lengths.sum()),
+        num_tokens=len(token_ids.values),
         num_examples=len(plan.rows),
     )
 
@@ -110,7 +103,7 @@ def _index(first: I64, counts: I64) -> I64:
     return np.where(option < counts[:, None], first[:, None] + option, -1)
 
 
-def collate_target(head_type: str, targets: Sequence[Any], num_tokens: int) -> NDArray[Any]:
+def collate_target(head_type: str, targets: NDArray[Any] | Ragged, num_tokens: int) -> NDArray[Any]:
     """Targets of N examples as one array, for a micro-batch whose longest sequence is `num_tokens`.
 
     classification, multiple_choice:  (N,) int64, -1 where unlabelled.
@@ -121,10 +114,12 @@ def collate_target(head_type: str, targets: Sequence[Any], num_tokens: int) -> N
     generation:                       (N, longest target) int64, padded with -100.
     """
     form = HEADS[head_type].target_form
+    if not isinstance(targets, Ragged):
+        return targets.astype(form.dtype)
     if form.padding is None:
-        return np.array(targets, dtype=form.dtype)
-    width = num_tokens if form.per_token else max(map(len, targets))
-    return _padded(targets, width, form.padding)
+        return targets.values.astype(form.dtype).reshape(len(targets.lengths), -1)
+    width = num_tokens if form.per_token else int(targets.lengths.max())
+    return _padded(targets, width, form.padding)[0]
 
 
 def decoder_text(batch: MicroBatch) -> I64:
@@ -147,8 +142,9 @@ def decoder_text(batch: MicroBatch) -> I64:
     return text
 
 
-def _padded(targets: Sequence[Any], width: int, fill: int) -> NDArray[Any]:
-    padded = np.full((len(targets), width), fill, dtype=np.int64)
-    for row, target in zip(padded, targets, strict=True):
-        row[: len(target)] = target
-    return padded
+def _padded(lists: Ragged, width: int, fill: int) -> tuple[I64, NDArray[np.bool_]]:
+    """(n, width) the lists, padded at the end, and (n, width) where they are."""
+    mask = np.arange(width) < lists.lengths[:, None]
+    padded = np.full(mask.shape, fill, dtype=np.int64)
+    padded[mask] = lists.values
+    return padded, mask

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from muppet_zoo.errors import UsageError
 from muppet_zoo.order import TRAIN_SAMPLE, key, permute
 from muppet_zoo.shards import BuiltSplit
-from muppet_zoo.task_data import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from muppet_zoo.task_data import Part, Record
 
 I64 = NDArray[np.int64]
 
@@ -66,6 +67,19 @@ class SplitPart(BuiltSplit):
         """(n + 1,) the first record of each example in the part, and the number of records."""
         sizes = np.diff(self.whole.example_starts)[self.examples]
         return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    @cached_property
+    def parts(self) -> Sequence[Part]:
+        """The columns of the part's records, whose token ids are those of the whole."""
+        parts = self.whole.parts
+        starts = np.cumsum([0, *(part.num_rows for part in parts)], dtype=np.int64)
+        which = np.searchsorted(starts, self._records, side="right") - 1
+        firsts = np.flatnonzero(np.diff(which, prepend=-1))  # of each run of one part's records
+        runs = np.split(self._records, firsts[1:])
+        return [
+            parts[number].picked(records - starts[number])
+            for number, records in zip(which[firsts].tolist(), runs, strict=False)
+        ]
 
     @cached_property
     def lengths(self) -> NDArray[np.uint32]:

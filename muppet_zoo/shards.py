@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from muppet_zoo.errors import ShardError, UnknownNameError
 from muppet_zoo.file_tools import flush_folder, sha256_of
 from muppet_zoo.fingerprints import fingerprint_of
+from muppet_zoo.generation import Generation
 from muppet_zoo.manifests import Manifest, ShardInfo, Statistics, read_manifest
 from muppet_zoo.spec import TaskSpec
-from muppet_zoo.task_data import Record
+from muppet_zoo.task_data import Lists, Part, Ranges, Record
 
 __all__ = [
     "BuiltSplit",
@@ -182,7 +183,7 @@ class Records:
 
     def __init__(self, head_type: str, batch: pa.RecordBatch, num_examples: int) -> None:
         self._head_type, self._num_examples = head_type, num_examples
-        self._in_memory = [_Part(batch)]
+        self._in_memory = [batch]
 
     @property
     def head_type(self) -> str:
@@ -197,62 +198,62 @@ class Records:
     @property
     def num_records(self) -> int:
         """Number of records, the rows that `record` knows."""
-        return sum(part.batch.num_rows for part in self._parts)
+        return self._starts[-1]
 
     @property
-    def _parts(self) -> list[_Part]:
+    def _batches(self) -> Sequence[pa.RecordBatch]:
         return self._in_memory
+
+    @cached_property
+    def parts(self) -> Sequence[Part]:
+        """The columns that a model reads, as views into the mapped file."""
+        return [_part_of(batch) for batch in self._batches]
 
     @cached_property
     def example_starts(self) -> NDArray[np.int64]:
         """(num_examples + 1,) the first record of each example, and the number of records."""
         if self.num_examples == self.num_records:
             return np.arange(self.num_records + 1, dtype=np.int64)
-        windows = np.concatenate([part.windows() for part in self._parts])
+        windows = np.concatenate([_view(batch.column("window")) for batch in self._batches])
         return np.append(np.flatnonzero(windows == 0), self.num_records)
 
     @cached_property
     def lengths(self) -> NDArray[np.uint32]:
         """(num_records,) tokens of each record's longest sequence, or of its answer if longer."""
-        return np.concatenate([part.lengths() for part in self._parts])
+        answers_are_read = self.head_type == Generation.type
+        return np.concatenate([part.lengths(with_target=answers_are_read) for part in self.parts])
 
     @cached_property
     def num_sequences(self) -> NDArray[np.uint16]:
         """(num_records,) sequences of each record."""
-        return np.concatenate([part.num_sequences() for part in self._parts])
+        return np.concatenate([part.num_sequences() for part in self.parts])
 
-    @cached_property
-    def record(self) -> Callable[[int], Record]:
-        """`record(row)` is the record of this number; its ids are views into the mapped file.
-
-        A function that is made once, in place of a method, since a feed calls it for every row.
-        """
-        readers, starts = [part.reader() for part in self._parts], self._starts
-
-        def record(row: int) -> Record:
-            which = _part_of(row, starts)
-            return readers[which](row - starts[which])
-
-        return record
+    def record(self, row: int) -> Record:
+        """The record of this number; its ids are views. Many at once are read by a `RowPool`."""
+        which, at = self._place(row)
+        return self.parts[which].record(at)
 
     def column(self, name: str, rows: NDArray[np.int64]) -> list[Any]:
         """Any column as Python values, for what only scoring needs: `context`, `answers`, `row`…"""
         places = map(self._place, rows.tolist())
-        return [part.batch.column(name)[at].as_py() for part, at in places]
+        return [self._batches[which].column(name)[at].as_py() for which, at in places]
 
     def groups(self, rows: NDArray[np.int64]) -> list[str] | None:
         """What these rows are scored together by; None where the spec names no `group`."""
-        has_groups = "group" in self._parts[0].batch.schema.names
+        has_groups = "group" in self._batches[0].schema.names
         return self.column("group", rows) if has_groups else None
 
-    def _place(self, row: int) -> tuple[_Part, int]:
-        which = _part_of(row, self._starts)
-        return self._parts[which], row - self._starts[which]
+    def _place(self, row: int) -> tuple[int, int]:
+        """Which record batch holds a row, and its place there."""
+        if not 0 <= row < self._starts[-1]:
+            raise IndexError(f"rows are numbered from 0 to {self._starts[-1] - 1}, not {row}")
+        which = bisect_right(self._starts, row) - 1
+        return which, row - self._starts[which]
 
     @cached_property
     def _starts(self) -> list[int]:
         """The first row of each record batch, and the number of records."""
-        return list(accumulate((part.batch.num_rows for part in self._parts), initial=0))
+        return list(accumulate((batch.num_rows for batch in self._batches), initial=0))
 
 
 @dataclass(kw_only=True)
@@ -283,97 +284,35 @@ class BuiltSplit(Records):
         return self.manifest.num_records
 
     @cached_property
-    def _parts(self) -> list[_Part]:
-        return [
-            _Part(batch)
-            for shard in self.manifest.shards
-            for batch in _batches(self.folder / shard.file, shard)
-        ]
+    def _batches(self) -> Sequence[pa.RecordBatch]:
+        shards = self.manifest.shards
+        return [batch for shard in shards for batch in _mapped(self.folder / shard.file, shard)]
 
 
-class _Part:
-    """One record batch with views of its columns.
-
-    Numbers that are read one at a time are views of Python's kind, which hands them out three
-    times as fast as numpy does. Slots, since a run of many tasks has thousands of parts.
-
-    _options: (n + 1,) where each example's sequences begin; None when each has one.
-    """
-
-    __slots__ = ("_ids", "_options", "_second_start", "_target", "batch")
-
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        self.batch = batch
-        ids, second_start, target = map(batch.column, ("input_ids", "second_start", "target"))
-        self._options = None
-        if pa.types.is_list(ids.type.value_type):
-            self._options = _offsets(ids)
-            ids, second_start = ids.values, second_start.values
-        self._ids = _Lists(ids)
-        self._second_start = _view(second_start).data
-        self._target = _Lists(target) if pa.types.is_list(target.type) else _view(target).data
-
-    def lengths(self) -> NDArray[np.uint32]:
-        lengths = np.diff(self._ids.offsets).astype(np.uint32)
-        if self._options is not None:
-            return np.maximum.reduceat(lengths, self._options[:-1])
-        # Targets are token ids where answers are generated.
-        if "answer" in self.batch.schema.names and isinstance(self._target, _Lists):
-            return np.maximum(lengths, np.diff(self._target.offsets).astype(np.uint32))
-        return lengths
-
-    def num_sequences(self) -> NDArray[np.uint16]:
-        if self._options is None:
-            return np.ones(self.batch.num_rows, np.uint16)
-        return np.diff(self._options).astype(np.uint16)
-
-    def windows(self) -> NDArray[np.int32]:
-        return _view(self.batch.column("window"))
-
-    def reader(self) -> Callable[[int], Record]:
-        """A function of a row's number in this batch, with all that it reads at hand."""
-        ids, second_start, target = self._ids, self._second_start, self._target
-        bounds, values = ids.bounds, ids.values
-        if self._options is None:
-
-            def record(at: int) -> Record:
-                sequence = values[bounds[at] : bounds[at + 1]]
-                return Record((sequence,), (second_start[at],), target[at])
-
-            return record
-
-        options = self._options.data
-
-        def record_with_options(at: int) -> Record:
-            start, end = options[at], options[at + 1]
-            return Record([ids[i] for i in range(start, end)], second_start[start:end], target[at])
-
-        return record_with_options
+def _part_of(batch: pa.RecordBatch) -> Part:
+    ids, second_start, target = map(batch.column, ("input_ids", "second_start", "target"))
+    options = None
+    if pa.types.is_list(ids.type.value_type):
+        options = _ranges(ids)
+        ids, second_start = ids.values, second_start.values
+    if len(ids) != len(second_start):
+        raise ShardError(
+            "a shard has not one second_start a sequence; build its task with --verify"
+        )
+    return Part(
+        sequences=_lists(ids),
+        second_starts=_view(second_start),
+        options=options,
+        target=_lists(target) if pa.types.is_list(target.type) else _view(target),
+    )
 
 
-class _Lists:
-    """A list column as numpy slices."""
-
-    __slots__ = ("bounds", "offsets", "values")
-
-    def __init__(self, column: Any) -> None:
-        self.offsets = _offsets(column)
-        self.bounds = self.offsets.data
-        self.values = _view(column.values)
-
-    def __getitem__(self, at: int) -> NDArray[Any]:
-        return self.values[self.bounds[at] : self.bounds[at + 1]]
+def _lists(column: Any) -> Lists:
+    return Lists(_view(column.values), _ranges(column))
 
 
-def _part_of(row: int, starts: Sequence[int]) -> int:
-    """Which record batch holds a row, by the first row of each and the number of rows."""
-    if not 0 <= row < starts[-1]:
-        raise IndexError(f"rows are numbered from 0 to {starts[-1] - 1}, not {row}")
-    return bisect_right(starts, row) - 1
-
-
-def _offsets(column: Any) -> NDArray[np.int32]:
-    return _view(column.offsets)
+def _ranges(column: Any) -> Ranges:
+    return Ranges.of_offsets(_view(column.offsets))
 
 
 def _view(column: Any) -> NDArray[Any]:
@@ -386,7 +325,7 @@ def _view(column: Any) -> NDArray[Any]:
     return np.frombuffer(column.buffers()[1], dtype, count=len(column), offset=offset)
 
 
-def _batches(path: Path, shard: ShardInfo) -> Iterator[pa.RecordBatch]:
+def _mapped(path: Path, shard: ShardInfo) -> Iterator[pa.RecordBatch]:
     again = "build the task again with --verify"
     try:
         if path.stat().st_size != shard.num_bytes:
@@ -395,6 +334,7 @@ def _batches(path: Path, shard: ShardInfo) -> Iterator[pa.RecordBatch]:
             )
         num_rows = 0
         for batch in pa.ipc.open_stream(pa.memory_map(str(path))):
+            batch.validate(full=True)  # offsets are followed without a further look
             num_rows += batch.num_rows
             yield batch
     except FileNotFoundError:

@@ -25,7 +25,7 @@ from muppet_zoo.batches import (
 from muppet_zoo.errors import CheckpointError, UnknownNameError, UsageError
 from muppet_zoo.mixture import Rates
 from muppet_zoo.order import Draws, Order, quotas
-from muppet_zoo.task_data import Record, TaskData
+from muppet_zoo.task_data import Part, TaskData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,8 +41,9 @@ class Lengths:
     num_sequences: NDArray[np.uint16]
     head_type: str = "classification"
 
-    def record(self, row: int) -> Record:
-        raise AssertionError(f"planning must not read row {row}")
+    @property
+    def parts(self) -> Sequence[Part]:
+        raise AssertionError("planning must not read rows")
 
 
 def lengths_task(

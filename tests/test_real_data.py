@@ -25,6 +25,7 @@ from muppet_zoo.manifests import Manifest, read_manifest
 from muppet_zoo.mixture import Rates
 from muppet_zoo.order import Order, quotas
 from muppet_zoo.overlap.compare import Places, evaluation_splits, find_overlap, train_splits
+from muppet_zoo.row_pool import RowPool
 from muppet_zoo.shards import open_task, verify
 from muppet_zoo.sources import MissingSplitError, open_rows
 from muppet_zoo.zoo import Zoo, load_zoo, shipped_specs
@@ -295,11 +296,12 @@ def test_mixed_micro_batches_waste_at_most_five_percent(
     order = Order(seed=0, task_sizes=sizes, quotas=quotas(sizes, Rates()))
     batcher = Batcher(order=order, datas=datas, batching=Batching(tokens_per_micro_batch=4096))
     stop = batcher.num_examples(1)
+    pool = RowPool(datas)
     tokens = cells = 0
     num_tasks = []
     for step in batcher.steps(stop_after_examples=stop):
         for plan in step.micro_batches:
-            batch = collate(plan, datas, pad_id=0)
+            batch = collate(plan, pool, pad_id=0)
             tokens += batch.num_tokens
             cells += batch.input_ids.size
             num_tasks.append(len(set(plan.tasks.tolist())))

@@ -197,6 +197,23 @@ def test_rows_out_of_range_are_refused(tmp_path: Path, tokenizer: TokenizerSourc
             split.record(row)
 
 
+def test_lists_that_reach_beyond_their_shard_are_refused(
+    tmp_path: Path, tokenizer: TokenizerSource
+) -> None:
+    """Even where size and manifest fit: nothing outside the file is ever read."""
+    _, split = built(tmp_path, "single", random_rows("single", 2), tokenizer)
+    [shard] = split.manifest.shards
+    path = split.folder / shard.file
+    [batch] = pa.ipc.open_stream(pa.memory_map(str(path)))
+    offsets = np.frombuffer(batch.column("input_ids").buffers()[1], np.int32)[:3].tobytes()
+    data = path.read_bytes()
+    assert data.count(offsets) == 1
+    path.write_bytes(data.replace(offsets, np.array([0, 1 << 20, 1 << 21], np.int32).tobytes()))
+    again = open_task(split.folder.parent.parent, "toy", "train")
+    with pytest.raises(ShardError, match=f"{path.name}: cannot be read"):
+        _ = again.parts
+
+
 def test_what_is_not_built_says_what_is(tmp_path: Path, tokenizer: TokenizerSource) -> None:
     built(tmp_path, "single", random_rows("single", 5), tokenizer)
     with pytest.raises(ShardError, match=r"split test: not built in .* \(built: train\)"):

@@ -61,7 +61,7 @@ def plan_with(
 def batches(plan: Plan, model: MultiTaskModel) -> list[TensorBatch]:
     """The micro-batches of the first step."""
     step = next(iter(plan.batcher.steps()))
-    return [to_tensors(collate(m, plan.train, pad_id(model)), CPU) for m in step.micro_batches]
+    return [to_tensors(collate(m, plan.pool, pad_id(model)), CPU) for m in step.micro_batches]
 
 
 def trained(plan: Plan, num_steps: int = 2) -> tuple[TorchEngine, dict[str, Tensor]]:

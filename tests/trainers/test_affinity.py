@@ -24,6 +24,7 @@ from muppet_zoo.collate import collate
 from muppet_zoo.encode import open_tokenizer
 from muppet_zoo.errors import UnknownNameError, UsageError
 from muppet_zoo.model_folder import find_model
+from muppet_zoo.row_pool import RowPool
 from muppet_zoo.shards import open_task
 from muppet_zoo.zoo import Zoo, shipped_specs
 
@@ -56,7 +57,8 @@ def whole_gradient(checkpoint: Path, data: Path, task: str, half: int, size: int
             tasks=torch.tensor([number], dtype=torch.int32).numpy(), rows=rows,
             lengths=split.lengths[rows],
         )  # fmt: skip
-        losses, _ = model(to_tensors(collate(plan, [split] * (number + 1), pad_id(model)), CPU))
+        pool = RowPool([split], tasks=[number])
+        losses, _ = model(to_tensors(collate(plan, pool, pad_id(model)), CPU))
         losses.sum().backward()
     parts = [p.grad.flatten() for p in model.encoder.parameters() if p.grad is not None]
     return torch.cat(parts)

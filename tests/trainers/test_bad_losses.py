@@ -120,7 +120,7 @@ def test_logits_of_one_row_spoil_no_other_rows_loss(
     plan = make_plan(ask("out", "stop"))
     model = make_model(plan).eval()
     micro_batch = next(iter(plan.batcher.steps())).micro_batches[0]
-    batch = to_tensors(collate(micro_batch, plan.train, pad_id(model)), torch.device("cpu"))
+    batch = to_tensors(collate(micro_batch, plan.pool, pad_id(model)), torch.device("cpu"))
     logits = model._logits
 
     def spoiled(inner: Any) -> dict[str, Tensor]:

@@ -76,7 +76,7 @@ def test_a_family_trains_and_comes_back(
     assert pad_id(make_model(plan)) == 1, "RoBERTa counts positions from its padding id"
     engine = TorchEngine(make_model(plan), run, torch.device("cpu"))
     step = next(iter(plan.batcher.steps()))
-    batch = to_tensors(collate(step.micro_batches[0], plan.train, pad_id(engine.model)),
+    batch = to_tensors(collate(step.micro_batches[0], plan.pool, pad_id(engine.model)),
                        engine.device)  # fmt: skip
     losses, _ = engine.forward(batch)
     engine.backward(losses.sum() / len(losses), last=True)

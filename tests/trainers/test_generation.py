@@ -66,7 +66,7 @@ def test_the_loss_is_the_librarys_over_the_log_of_the_vocabulary(
     model = make_model(plan).eval()
     part = answers_of(plan, range(5))
     with torch.no_grad():
-        losses, _ = model(to_tensors(collate(part, plan.train, pad_id(model)), CPU))
+        losses, _ = model(to_tensors(collate(part, plan.pool, pad_id(model)), CPU))
         for row, loss in zip(part.rows, losses.tolist(), strict=True):
             record = plan.train[int(part.tasks[0])].record(int(row))
             ids, labels = (
@@ -199,7 +199,7 @@ def test_beams_and_lengths_are_heeded(learned: Path, make_run: MakeRun, mixed_sp
     model = load_model(find_model(learned), CPU)
     settings = {"encoder": str(ENCODER_DECODER)}
     plan = plan_of(make_run(mixture="all_heads", model=settings), mixed_specs, tmp_path)
-    batch = to_tensors(collate(answers_of(plan, range(4)), plan.train, pad_id(model)), CPU)
+    batch = to_tensors(collate(answers_of(plan, range(4)), plan.pool, pad_id(model)), CPU)
     sequences = batch.groups["generation"].sequences[:, 0]
 
     def written(max_tokens: int, **search: Any) -> torch.Tensor:
@@ -247,9 +247,9 @@ def test_the_mean_is_over_an_answers_own_tokens(
     run = make_run(mixture="all_heads", model={"encoder": str(ENCODER_DECODER)})
     plan = plan_of(run, mixed_specs, tmp_path)
     model: MultiTaskModel = make_model(plan).eval()
-    together, _ = model(to_tensors(collate(answers_of(plan, [0, 1, 2]), plan.train, 1), CPU))
+    together, _ = model(to_tensors(collate(answers_of(plan, [0, 1, 2]), plan.pool, 1), CPU))
     for i in range(3):
-        alone, _ = model(to_tensors(collate(answers_of(plan, [i]), plan.train, 1), CPU))
+        alone, _ = model(to_tensors(collate(answers_of(plan, [i]), plan.pool, 1), CPU))
         assert together[i].item() == pytest.approx(alone.item(), rel=1e-5)
 
 

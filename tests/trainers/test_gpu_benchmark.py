@@ -16,6 +16,7 @@ from benchmarks import gpu
 from benchmarks.invented import PADDING_ID, Invented
 from muppet_zoo.batches import MicroBatchPlan
 from muppet_zoo.collate import collate
+from muppet_zoo.row_pool import RowPool
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -49,7 +50,7 @@ def test_flops_are_those_of_the_tokens() -> None:
         products += 2 * length * 4 * 8  # up and down
         products += 2 * length * length * 4  # scores and their sums
     expected = 2 * products * 2 * 3  # two FLOPs each, two layers, forward and twice backward
-    assert gpu.flops(sizes, collate(plan, [data], PADDING_ID), passes=1) == expected
+    assert gpu.flops(sizes, collate(plan, RowPool([data]), PADDING_ID), passes=1) == expected
     assert gpu.matmul_rate(64, torch.device("cpu"), repeats=2) > 0
 
 

@@ -61,7 +61,7 @@ def step_of(plan: Plan, model: MultiTaskModel) -> tuple[Tensor, dict[str, Tensor
     found = []
     for number, part in enumerate(step.micro_batches):
         torch.manual_seed(number)
-        batch = collate(part, plan.train, pad_id(model))
+        batch = collate(part, plan.pool, pad_id(model))
         tensors = to_tensors(batch, CPU)
         assert not bool(tensors.attention_mask.all()), "nothing to leave out"
         if model.r3f is not None:
@@ -149,7 +149,7 @@ def test_a_packed_model_predicts_and_is_saved_like_another(
     assert not packing.is_packed(loaded.encoder)
     engine.model.eval()
     step = next(iter(plan.batcher.steps()))
-    batch = to_tensors(collate(step.micro_batches[0], plan.train, pad_id(loaded)), CPU)
+    batch = to_tensors(collate(step.micro_batches[0], plan.pool, pad_id(loaded)), CPU)
     with torch.no_grad():
         ours, theirs = engine.forward(batch, predict=True), loaded(batch, predict=True)
     for head, found in ours.items():

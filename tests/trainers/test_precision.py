@@ -42,7 +42,7 @@ def update(plan: Plan, precision: str, share: float = 1.0) -> Tensor:
     heads = {plan.layout.slots[t].head for m in step.micro_batches for t in m.tasks}
     assert heads == set(HEADS) - {"generation"}
     for micro_batch in step.micro_batches:
-        batch = collate(micro_batch, plan.train, pad_id(engine.model))
+        batch = collate(micro_batch, plan.pool, pad_id(engine.model))
         losses, _ = engine.forward(to_tensors(batch, CPU))
         engine.backward(losses.sum() * (share / step.num_examples), last=True)
     engine.step([1.0 / share] * 3)

@@ -46,7 +46,7 @@ def plan(make_run: Callable[..., Run], mixed_specs: Path, tmp_path: Path) -> Pla
 
 def first_micro_batch(plan: Plan, model: MultiTaskModel) -> MicroBatch:
     step = next(iter(plan.batcher.steps()))
-    return collate(step.micro_batches[0], plan.train, pad_id(model))
+    return collate(step.micro_batches[0], plan.pool, pad_id(model))
 
 
 # --- the noise -------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_keys_belong_to_seed_step_example_and_option(plan: Plan) -> None:
             )
             if not len(piece.rows):
                 continue
-            batch = collate(piece, plan.train, pad_id(model))
+            batch = collate(piece, plan.pool, pad_id(model))
             keys = noise_keys(batch, seed=1, step=2)
             for rows in batch.groups.values():
                 for task, row, sequences in zip(
@@ -145,7 +145,7 @@ def test_a_head_may_have_a_weight_of_its_own(plan: Plan) -> None:
     for name, by_head in (("off", {"span": 0.0, "classification": 0.0}), ("on", {})):
         model.regularise(settings(epsilon=0.1, weight=5.0, weight_by_head=by_head))
         for micro_batch in step.micro_batches:
-            batch = collate(micro_batch, plan.train, pad_id(model))
+            batch = collate(micro_batch, plan.pool, pad_id(model))
             found, tasks = model(
                 replace(to_tensors(batch, CPU), noise_keys=noise_keys(batch, 1, 2))
             )
@@ -168,7 +168,7 @@ def test_what_has_no_divergence_is_read_once(plan: Plan) -> None:
         tasks=mixed.tasks[where], rows=mixed.rows[where], lengths=mixed.lengths[where]
     )
     for part in (mixed, alone):
-        batch = collate(part, plan.train, pad_id(model))
+        batch = collate(part, plan.pool, pad_id(model))
         tensors = to_tensors(batch, CPU)
         keyed = replace(tensors, noise_keys=noise_keys(batch, 1, 2))
         num_again = len(tensors.input_ids) - where.sum()

@@ -67,7 +67,7 @@ def micro_batched(model: MultiTaskModel, plan: Plan, step: StepPlan, parts: int)
                 rows=micro_batch.rows[part],
                 lengths=micro_batch.lengths[part],
             )
-            collated = collate(piece, plan.train, pad_id(model))
+            collated = collate(piece, plan.pool, pad_id(model))
             batch = to_tensors(collated, CPU)
             if model.r3f is not None:
                 batch = replace(batch, noise_keys=noise_keys(collated, SEED, STEP))
@@ -331,7 +331,7 @@ def test_every_micro_batch_touches_the_same_parameters(
             parameter.register_post_accumulate_grad_hook(lambda _, n=name, o=order: o.append(n))
             for name, parameter in model.named_parameters()
         ]
-        losses, _ = model(to_tensors(collate(part, plan.train, pad_id(model)), CPU))
+        losses, _ = model(to_tensors(collate(part, plan.pool, pad_id(model)), CPU))
         losses.sum().backward()
         for handle in handles:
             handle.remove()
@@ -426,7 +426,7 @@ def test_uniform_predictions_cost_one(make_run: MakeRun, mixed_specs: Path, tmp_
     seen: dict[str, float] = {}
     for _, step in zip(range(6), plan.batcher.steps(), strict=False):
         for micro_batch in step.micro_batches:
-            batch = to_tensors(collate(micro_batch, plan.train, pad_id(model)), CPU)
+            batch = to_tensors(collate(micro_batch, plan.pool, pad_id(model)), CPU)
             losses, tasks = model(batch)
             for loss, task in zip(losses.tolist(), tasks.tolist(), strict=True):
                 seen[plan.layout.slots[task].head] = loss

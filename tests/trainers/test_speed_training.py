@@ -59,7 +59,7 @@ def test_the_bare_loop_has_our_loss(inputs: Inputs, tmp_path: Path) -> None:
         {"weight": columns["sentence.weight"], "bias": columns["sentence.bias"]}
     )
     for step in itertools.islice(plan.batcher.steps(), 3):
-        batch = collate(step.micro_batches[0], plan.train, 0)
+        batch = collate(step.micro_batches[0], plan.pool, 0)
         losses, _ = ours(to_tensors(batch, CPU))
         torch.testing.assert_close(bare.loss(*bare_batch(batch)), losses.mean())
 
@@ -68,7 +68,7 @@ def test_tokens_are_counted_without_padding(inputs: Inputs, tmp_path: Path) -> N
     _, plan = engine_of(settings(inputs), tmp_path)
     expected = 0
     for step in itertools.islice(plan.batcher.steps(), 2):
-        expected += collate(step.micro_batches[0], plan.train, 0).num_tokens
+        expected += collate(step.micro_batches[0], plan.pool, 0).num_tokens
     assert same_micro_batches(inputs, plan, number=2)(2) == expected
     assert 0 < naive_mixed(inputs)(1) <= int(inputs.splits[0].lengths.max()) * 32
 

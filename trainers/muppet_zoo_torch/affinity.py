@@ -23,6 +23,7 @@ from muppet_zoo.collate import collate
 from muppet_zoo.console import ProgressDisplay
 from muppet_zoo.errors import UsageError
 from muppet_zoo.model_folder import ENCODER_FOLDER, find_model, with_slots_for
+from muppet_zoo.row_pool import RowPool
 from muppet_zoo.samples import SplitPart, part_of
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo_torch.batch import to_tensors
@@ -85,8 +86,9 @@ def _gradient(
     """(NUM_BUCKETS,) the sketch, of length 1, of the mean loss's gradient by the encoder."""
     device = next(model.parameters()).device
     model.zero_grad()
+    pool = RowPool([split], tasks=[task])
     for plan in eval_plans(split, tokens_per_micro_batch, task=task):
-        batch = collate(plan, [split] * (task + 1), pad_id(model))
+        batch = collate(plan, pool, pad_id(model))
         losses, _ = model(to_tensors(batch, device))
         (losses.sum() / split.num_records).backward()
     return torch.nn.functional.normalize(sketch(model.encoder.parameters()), dim=0)

@@ -25,6 +25,7 @@ from muppet_zoo.metrics import score_all
 from muppet_zoo.model_folder import ENCODER_FOLDER, find_model, with_slots_for
 from muppet_zoo.overlap.record import ComparedSplit, rows_seen
 from muppet_zoo.results import TaskReport
+from muppet_zoo.row_pool import RowPool
 from muppet_zoo.shards import BuiltSplit
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.trainer_api import EvalRequest
@@ -93,15 +94,14 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
             f"task {spec.name}, split {scoring.split}: its publisher keeps the labels, so it "
             f"cannot be scored here; use a split with labels"
         )
-    # The plan numbers tasks as the model does; the other entries are never read.
-    datas = [split] * len(engine.model.layout.slots)
+    pool = RowPool([split], tasks=[index])
     rows = np.concatenate(records)
     plans = list(eval_plans(split, scoring.tokens_per_micro_batch, task=index, rows=rows))
     mine: dict[int, Any] = {}
     for first in range(0, len(plans), engine.world_size):
         at = first + engine.rank
         plan = plans[min(at, len(plans) - 1)]
-        predicted = _predict(engine, plan, datas, task)
+        predicted = _predict(engine, plan, pool, task)
         if at < len(plans):
             mine.update(predicted)
     gathered = engine.gather(mine)
@@ -139,9 +139,9 @@ def _evaluate_task(engine: Engine, spec: TaskSpec, scoring: Scoring) -> TaskRepo
 
 
 def _predict(
-    engine: Engine, plan: MicroBatchPlan, datas: Sequence[BuiltSplit], task: ScoredTask
+    engine: Engine, plan: MicroBatchPlan, pool: RowPool, task: ScoredTask
 ) -> dict[int, Any]:
-    batch = collate(plan, datas, pad_id(engine.model))
+    batch = collate(plan, pool, pad_id(engine.model))
     output: dict[str, Tensor] = engine.forward(to_tensors(batch, engine.device), predict=True)
     head = task.slot.head
     rows = batch.groups[head].rows

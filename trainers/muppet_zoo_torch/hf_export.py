@@ -33,6 +33,7 @@ from muppet_zoo.model_folder import (
     find_model,
     with_slots_for,
 )
+from muppet_zoo.row_pool import RowPool
 from muppet_zoo.shards import Records
 from muppet_zoo.spec import TaskSpec
 from muppet_zoo.targets import SENTENCE
@@ -283,7 +284,7 @@ def _our_logits(model: MultiTaskModel, spec: TaskSpec, index: int, out: Path) ->
     plan = MicroBatchPlan(
         tasks=np.full(len(rows), index, np.int32), rows=rows, lengths=records.lengths
     )
-    batch = collate(plan, [records] * len(model.layout.slots), pad_id(model))
+    batch = collate(plan, RowPool([records], tasks=[index]), pad_id(model))
     with torch.no_grad():
         x = model.head_inputs(to_tensors(batch, torch.device("cpu")))[slot.head]
     own = x.logits[..., slot.start : slot.start + slot.size]

@@ -219,7 +219,7 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
         number = i * engine.world_size + engine.rank
         torch.manual_seed(_random_seed(plan.run.seed, step, number))
         used = micro_batch if micro_batch is not None else step_plan.micro_batches[0]
-        batch = collate(used, plan.train, pad_id(engine.model))
+        batch = collate(used, plan.pool, pad_id(engine.model))
         tensors = to_tensors(batch, engine.device)
         if plan.run.r3f is not None:
             keys = noise_keys(batch, plan.run.seed, step).to(engine.device)

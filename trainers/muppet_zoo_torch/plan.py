@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from muppet_zoo.batches import Batcher
@@ -14,6 +15,7 @@ from muppet_zoo.fingerprints import BUILDER_VERSION, spec_digest
 from muppet_zoo.model_folder import HeadLayout, ModelFolder, lay_out, model_of_encoder
 from muppet_zoo.order import Order, quotas
 from muppet_zoo.overlap.record import ComparedSplit, compared_splits, joined
+from muppet_zoo.row_pool import RowPool
 from muppet_zoo.run import Run
 from muppet_zoo.run_checks import check_schedule, check_settings
 from muppet_zoo.samples import HELD_OUT, sampled
@@ -44,6 +46,11 @@ class Plan:
     num_steps: int
     stop_after_examples: int | None
     earlier: ModelFolder | None
+
+    @cached_property
+    def pool(self) -> RowPool:
+        """What the rows of its micro-batches are read from."""
+        return RowPool(self.train)
 
     @property
     def compared(self) -> dict[str, ComparedSplit]:

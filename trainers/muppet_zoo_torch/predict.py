@@ -31,6 +31,7 @@ from muppet_zoo.model_folder import (
     with_slots_for,
 )
 from muppet_zoo.prediction_rows import examples_to_answer, input_operations
+from muppet_zoo.row_pool import RowPool
 from muppet_zoo.rows import Row, RowProblem
 from muppet_zoo.shards import Records
 from muppet_zoo.spec import TaskSpec
@@ -71,8 +72,9 @@ class Answerer:
         slot = self.model.layout.slots[self.index]
         task = ScoredTask(split=records, slot=slot, tokenizer=self.tokenizer.load())
         found: dict[int, Any] = {}
+        pool = RowPool([records], tasks=[self.index])
         for plan in eval_plans(records, self.tokens_per_micro_batch, task=self.index):
-            found.update(self._of_micro_batch(plan, task))
+            found.update(self._of_micro_batch(plan, pool, task))
         starts = records.example_starts
         answer = _ANSWERS[slot.head].of_example
         return [
@@ -80,9 +82,10 @@ class Answerer:
             for i, example in enumerate(examples)
         ]
 
-    def _of_micro_batch(self, plan: MicroBatchPlan, task: ScoredTask) -> dict[int, Any]:
-        datas = [task.split] * len(self.model.layout.slots)
-        batch = collate(plan, datas, pad_id(self.model))
+    def _of_micro_batch(
+        self, plan: MicroBatchPlan, pool: RowPool, task: ScoredTask
+    ) -> dict[int, Any]:
+        batch = collate(plan, pool, pad_id(self.model))
         tensors = to_tensors(batch, self.device)
         head = task.slot.head
         rows = batch.groups[head].rows

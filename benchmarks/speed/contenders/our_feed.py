@@ -16,6 +16,7 @@ from muppet_zoo.batches import Batcher, Batching
 from muppet_zoo.collate import collate
 from muppet_zoo.mixture import Rates
 from muppet_zoo.order import Order, quotas
+from muppet_zoo.row_pool import RowPool
 from muppet_zoo.shards import open_task
 
 
@@ -23,6 +24,7 @@ def feed(built: Path, tokens_per_batch: int, num_processes: int = 1) -> Iterator
     """The first process's share of one epoch of all tasks in a build folder."""
     names = sorted(manifest.parent.parent.name for manifest in built.glob("*/train/manifest.json"))
     datas = [open_task(built, name, "train") for name in names]
+    pool = RowPool(datas)
     sizes = [len(data.lengths) for data in datas]
     batcher = Batcher(
         order=Order(seed=1, task_sizes=tuple(sizes), quotas=quotas(sizes, Rates())),
@@ -33,7 +35,7 @@ def feed(built: Path, tokens_per_batch: int, num_processes: int = 1) -> Iterator
     )
     for step in batcher.steps(stop_after_examples=batcher.num_examples(1)):
         for plan in filter(None, step.for_rank(0, num_processes)):
-            batch = collate(plan, datas, PADDING_ID)
+            batch = collate(plan, pool, PADDING_ID)
             yield batch.input_ids, batch.attention_mask, plan.tasks.astype(np.int64)
 
 

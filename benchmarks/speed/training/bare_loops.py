@@ -82,7 +82,7 @@ def same_micro_batches(inputs: Inputs, plan: Plan, number: int = 64) -> Callable
     """
     torch.manual_seed(0)
     steps = itertools.islice(plan.batcher.steps(), number)
-    batches = [bare_batch(collate(step.micro_batches[0], plan.train, 0)) for step in steps]
+    batches = [bare_batch(collate(step.micro_batches[0], plan.pool, 0)) for step in steps]
     model = MultiHead(inputs, inputs.num_labels)
     return _stepper(model, itertools.cycle(batches), fused=True)
 

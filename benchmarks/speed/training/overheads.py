@@ -206,7 +206,7 @@ def micro_batch_of(plan: Plan) -> MicroBatch:
     """The first micro-batch of a run."""
     from muppet_zoo.collate import collate
 
-    return collate(next(plan.batcher.steps()).micro_batches[0], plan.train, 0)
+    return collate(next(plan.batcher.steps()).micro_batches[0], plan.pool, 0)
 
 
 def _evaluation(engine: TorchEngine, inputs: Inputs, rounds: int) -> None:
