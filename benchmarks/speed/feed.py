@@ -29,13 +29,10 @@ NOTES = (
     "which this says nothing."
 )
 TRIED = (
-    "Done: rows are read one by one, with one call each and no array for each task (3.0× at 500 "
-    "tasks, 1.4× at 12), and the ends of micro-batches are bisected; a task's rows are read by a "
-    "function that is made once, and a window's lengths in one array (1.2×). A peer with two "
-    "workers has two cores, we have one. Of the time now, a third reads rows, a sixth plans, the "
-    "rest lays out. A plain tuple for each row in place of a named one would save a tenth. To read "
-    "a window of rows into one array might save a third, but each of many processes would read "
-    "the windows of all; a training step takes a thousand times as long."
+    "Done: the rows of a micro-batch are read with a dozen array calls, however many tasks it "
+    "mixes, since each column of all mapped shards is one array: twice as fast as a call a row, at "
+    "12 and at 500 tasks. Arrow's own `take` of a chunked column copies all of it first. Of the "
+    "time now, two fifths plan, the rest lays out."
 )
 
 Said = dict[str, Any]
