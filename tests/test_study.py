@@ -130,12 +130,13 @@ def test_other_weights_or_rows_are_another_pre_finetuning(
 
 
 @given(sizes=st.sets(st.integers(1, 16), min_size=1), orders=st.integers(1, 3))
-def test_of_one_order_smaller_subsets_are_in_larger_ones(sizes: set[int], orders: int) -> None:
-    setting, zoo = read_setting("quick"), load_zoo()
-    pool = pool_of(zoo, setting)
+def test_of_one_order_smaller_subsets_are_in_larger_ones(
+    zoo: Zoo, quick: Setting, sizes: set[int], orders: int
+) -> None:
+    pool = pool_of(zoo, quick)
     base = read_design("scale")
     design = Design(**{**vars(base), "sizes": tuple(sorted(sizes)), "orders": orders})
-    encoder = Encoder(**{**vars(setting.encoders[0]), "sizes": None, "orders": None})
+    encoder = Encoder(**{**vars(quick.encoders[0]), "sizes": None, "orders": None})
     found = {arm.name: arm.tasks for arm in arms_of(design, pool, encoder)}
     below = sorted(size for size in sizes if size < len(pool))
     for order in range(orders):

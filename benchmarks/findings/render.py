@@ -46,24 +46,25 @@ def main(check: bool) -> None:
 
 def sections(*, draw_figures: bool) -> Iterator[str]:
     """A section for each study that has raw results, with a part for each encoder."""
+    zoo = load_zoo((SPECS,))
+    targets = {part: zoo.mixture(f"findings_{part}").tasks for part in PARTS}
     for name in (name for name in study_names() if (RAW / name).is_dir()):
         design = read_design(name)
         yield f"\n## {name}: {design.question}\n\n> {design.paper}\n"
         for folder in sorted(path for path in (RAW / name).iterdir() if path.is_dir()):
             runs = read_runs([str(folder)])
             for part in PARTS:
-                yield from _part(design, runs, part, folder, draw_figures=draw_figures)
+                cells = tuple(cell for cell in runs.cells if cell.target in targets[part])
+                if cells:
+                    of_part = Runs(cells=cells, arms=runs.arms)
+                    yield from _part(design, of_part, part, folder, draw_figures=draw_figures)
     yield "\n"
 
 
 def _part(
     design: Design, runs: Runs, part: str, folder: Path, *, draw_figures: bool
 ) -> Iterator[str]:
-    targets = load_zoo((SPECS,)).mixture(f"findings_{part}").tasks
-    cells = tuple(cell for cell in runs.cells if cell.target in targets)
-    if not cells:
-        return
-    report = build_report(Runs(cells=cells, arms=runs.arms), baseline=design.baseline)
+    report = build_report(runs, baseline=design.baseline)
     yield f"\n### {design.name}, encoder {folder.name}, {PARTS[part]}\n\n"
     yield _table(_average_rows(report))
     figure = folder / "figures" / f"{part}.svg"

@@ -50,7 +50,7 @@ R4F = {"epsilon": 1e-2, "weight": 2.0, "spectral_norm": True}
 @pytest.mark.parametrize(
     ("num_processes", "stages", "changes"),
     [
-        pytest.param(1, STAGES, {}, id="one process"),
+        pytest.param(1, STAGES, {}, id="one process", marks=pytest.mark.slow),
         pytest.param(2, STAGES, {}, id="two processes"),
         pytest.param(
             2, STAGES, {"r3f": R4F}, id="two processes, R4F, packed", marks=pytest.mark.slow
