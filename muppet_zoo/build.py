@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from muppet_zoo.spec import TaskSpec
 
 DEFAULT_MAX_TOKENS = 128
-DEFAULT_JOBS = 2
+DEFAULT_JOBS = 3  # of two, both often wait for Python while the tokenizer's threads have no work
 _DIGESTS_NAME = ".digests.json"
 
 Status = Literal["built", "reused", "resumed", "absent", "failed"]

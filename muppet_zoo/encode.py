@@ -212,7 +212,7 @@ class ExampleEncoder:
             made = head.windows(
                 example.target, context, encoding, self._max_tokens, every_window=every_window
             )
-            records += [replace(example, target=number) for number in range(len(made))]
+            records += [example._replace(target=number) for number in range(len(made))]
             windows += made
         return records, windows
 

@@ -6,8 +6,7 @@ here, so that what is shown and checked is what is trained on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from muppet_zoo.formats import Segments
 from muppet_zoo.heads import Classification
@@ -16,8 +15,7 @@ from muppet_zoo.rows import Row
 from muppet_zoo.spec import TaskSpec
 
 
-@dataclass(frozen=True, kw_only=True)
-class Example:
+class Example(NamedTuple):
     """One example. `row` is the number of the source row; `target` is None where unlabelled.
 
     `group` is a text that is the same in all examples to be scored together; else None.

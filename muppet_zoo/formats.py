@@ -9,13 +9,12 @@ answering is question and context with the answer inside the context.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from muppet_zoo.rows import Row, RowProblem, Template, as_text, describe, get_list, get_path
 
 
-@dataclass(frozen=True, kw_only=True)
-class Segments:
+class Segments(NamedTuple):
     """What one example gives the tokenizer.
 
     `sequences` holds (first, second or None), one per sequence: several for multiple choice, else

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import math
 import re
@@ -132,7 +133,7 @@ def _raw_lines(path: Path, meter: Meter) -> Iterator[tuple[int, bytes]]:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _bounded(path: Path, stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, bytes]]:
+def _bounded(path: Path, stream: BinaryIO | io.BufferedReader) -> Iterator[tuple[int, bytes]]:
     number = 0
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -142,8 +143,9 @@ def _bounded(path: Path, stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int
         yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
 
-def _unpacked(file: BinaryIO, path: Path) -> BinaryIO | gzip.GzipFile:
-    return gzip.GzipFile(fileobj=file) if path.name.endswith(".gz") else file
+def _unpacked(file: BinaryIO, path: Path) -> BinaryIO | io.BufferedReader:
+    # Buffered once more, since a GzipFile hands out lines by a call of Python's.
+    return io.BufferedReader(gzip.GzipFile(fileobj=file)) if path.name.endswith(".gz") else file
 
 
 # --- JSON lines ------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 )  # fmt: skip
 @click.option("--limit", type=COUNT, help="Read only the first N rows of each split.")
 @click.option(
-    "--jobs", type=PROCESSES, default=2, show_default=True,
+    "--jobs", type=PROCESSES, default=3, show_default=True,
     help="Splits built at a time; the shards do not depend on it.",
 )  # fmt: skip
 @click.option(
