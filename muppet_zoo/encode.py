@@ -234,11 +234,11 @@ class ExampleEncoder:
         """The fields of an `EncodedChunk` that come from token ids."""
         ids = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, ids), np.uint32, len(ids))
-        counts = np.fromiter((len(r.segments.sequences) for r in records), np.int64, len(records))
         input_ids = self._id_lists(ids, lengths)
         second_start = pa.array(self._second_starts(encodings, lengths), type=pa.int32())
         longest = lengths
         if self._spec.head.type == MultipleChoice.type:
+            counts = np.array([len(record.segments.sequences) for record in records], np.int64)
             outer = pa.array(_offsets(counts), type=pa.int32())
             input_ids = pa.ListArray.from_arrays(outer, input_ids)
             second_start = pa.ListArray.from_arrays(outer, second_start)

@@ -74,7 +74,9 @@ class RowSource:
     def rows(self, start: int = 0) -> NumberedRows:
         """(row number at the source, row) for this role's rows from number `start` on."""
         carving = self.carving
-        kept = ((row, data) for row, data in self.place.rows(start, self.meter) if row in carving)
+        kept = self.place.rows(start, self.meter)
+        if not carving.has_all:
+            kept = ((row, data) for row, data in kept if row in carving)
         if self.limit is None:
             return kept
         before = sum(row in carving for row in range(start))
@@ -156,6 +158,11 @@ class Carving:
 
     share: Share | None
     taken: tuple[Share, ...]
+
+    @property
+    def has_all(self) -> bool:
+        """Whether no row is left out."""
+        return self.share is None and not self.taken
 
     def __contains__(self, row: int) -> bool:
         if self.share is not None and row not in self.share:
