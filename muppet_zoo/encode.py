@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from muppet_zoo.arrow_columns import lists, numbers, offsets, texts
 from muppet_zoo.errors import UsageError
 from muppet_zoo.examples import Example, examples_of
 from muppet_zoo.formats import Segments
@@ -235,24 +236,22 @@ class ExampleEncoder:
         ids = [encoding.ids for encoding in encodings]
         lengths = np.fromiter(map(len, ids), np.uint32, len(ids))
         input_ids = self._id_lists(ids, lengths)
-        second_start = pa.array(self._second_starts(encodings, lengths), type=pa.int32())
+        second_start = numbers(self._second_starts(encodings, lengths), pa.int32())
         longest = lengths
         if self._spec.head.type == MultipleChoice.type:
             counts = np.array([len(record.segments.sequences) for record in records], np.int64)
-            outer = pa.array(_offsets(counts), type=pa.int32())
-            input_ids = pa.ListArray.from_arrays(outer, input_ids)
-            second_start = pa.ListArray.from_arrays(outer, second_start)
-            starts = _offsets(counts)[:-1]
+            input_ids, second_start = lists(input_ids, counts), lists(second_start, counts)
+            starts = offsets(counts)[:-1]
             longest = np.maximum.reduceat(lengths, starts) if len(starts) else lengths
         targets = self._spec.head.target_columns(self._targets(records), encodings, self.token_type)
         columns = {
-            "row": pa.array([record.row for record in records], type=pa.int64()),
+            "row": numbers([record.row for record in records], pa.int64()),
             "input_ids": input_ids,
             "second_start": second_start,
             **targets.columns,
         }
         if isinstance(self._spec.head, Classification) and self._spec.head.group:
-            columns["group"] = pa.array([record.group for record in records], type=pa.string())
+            columns["group"] = texts([record.group or "" for record in records], pa.string())
         return {
             "batch": pa.RecordBatch.from_pydict(columns),
             "lengths": longest,
@@ -265,9 +264,7 @@ class ExampleEncoder:
         flat = array("H" if self.token_type == pa.uint16() else "I")
         for sequence in ids:
             flat.fromlist(sequence)  # twice as fast as `extend`
-        values = pa.array(np.frombuffer(flat, dtype=flat.typecode) if flat else [],
-                          type=self.token_type)  # fmt: skip
-        return pa.ListArray.from_arrays(pa.array(_offsets(lengths), type=pa.int32()), values)
+        return lists(numbers(np.asarray(flat), self.token_type), lengths)
 
     def _second_starts(
         self, encodings: Sequence[Any], lengths: NDArray[np.uint32]
@@ -305,8 +302,3 @@ def _check_answer_room(max_target_tokens: int, tokenizer: Tokenizer) -> None:
             f"max_target_tokens: {max_target_tokens} leaves no room for an answer: the tokenizer "
             f"adds {special} special tokens"
         )
-
-
-def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
-    """(n,) lengths → (n + 1,) list offsets."""
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

@@ -64,12 +64,14 @@ class Generation:
         """Here a target went through the tokenizer first."""
         import pyarrow as pa
 
+        from muppet_zoo.arrow_columns import number_lists, texts
+
         ids = [[] if target is None else target.encoding.ids for target in targets]
-        texts = ["" if target is None else target.text for target in targets]
+        answers = ["" if target is None else target.text for target in targets]
         return TargetColumns(
             columns={
-                "target": pa.array(ids, type=pa.list_(token_type)),
-                "answer": pa.array(texts, type=pa.large_string()),
+                "target": number_lists(ids, token_type),
+                "answer": texts(answers, pa.large_string()),
             },
             num_cut=sum(bool(target and target.encoding.overflowing) for target in targets),
         )

@@ -201,8 +201,10 @@ class Regression:
     ) -> TargetColumns:
         import pyarrow as pa
 
+        from muppet_zoo.arrow_columns import numbers
+
         values = [math.nan if target is None else target for target in targets]
-        return TargetColumns(columns={"target": pa.array(values, type=pa.float32())})
+        return TargetColumns(columns={"target": numbers(values, pa.float32())})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,14 +325,18 @@ class MultipleChoice:
 def _int_column(targets: Sequence[int | None]) -> TargetColumns:
     import pyarrow as pa
 
+    from muppet_zoo.arrow_columns import numbers
+
     values = [UNLABELLED if target is None else target for target in targets]
-    return TargetColumns(columns={"target": pa.array(values, type=pa.int32())})
+    return TargetColumns(columns={"target": numbers(values, pa.int32())})
 
 
 def _int_lists(rows: Sequence[Sequence[int]]) -> pa.Array:
     import pyarrow as pa
 
-    return pa.array(rows, type=pa.list_(pa.int32()))
+    from muppet_zoo.arrow_columns import number_lists
+
+    return number_lists(rows, pa.int32())
 
 
 Head = (

@@ -148,15 +148,19 @@ class Span:
         """Here a target is the number of a window in its example, and the window has the rest."""
         import pyarrow as pa
 
+        from muppet_zoo.arrow_columns import lists, number_lists, numbers, texts
+
+        answers = [answer for window in encodings for answer in window.answers]
         offsets = [[edge for pair in window.offsets for edge in pair] for window in encodings]
-        integers, text = pa.list_(pa.int32()), pa.large_string()
         return TargetColumns(
             columns={
-                "target": pa.array([list(w.target) for w in encodings], type=integers),
-                "window": pa.array(targets, type=pa.int32()),
-                "context": pa.array([w.context for w in encodings], type=text),
-                "answers": pa.array([list(w.answers) for w in encodings], type=pa.list_(text)),
-                "offsets": pa.array(offsets, type=integers),
+                "target": number_lists([w.target for w in encodings], pa.int32()),
+                "window": numbers(targets, pa.int32()),
+                "context": texts([w.context for w in encodings], pa.large_string()),
+                "answers": lists(
+                    texts(answers, pa.large_string()), [len(w.answers) for w in encodings]
+                ),
+                "offsets": number_lists(offsets, pa.int32()),
             },
             num_cut=sum(window.is_lost for window in encodings),
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers import ROOT, child_env
+
+from muppet_zoo.heads import HEADS
 
 HEAVY = (
     *("torch", "transformers", "deepspeed", "datasets", "sklearn", "scipy", "torchmetrics"),
@@ -88,6 +92,16 @@ def test_the_light_commands_run_where_nothing_heavy_is_installed() -> None:
 def test_a_module_of_the_data_package_loads_no_framework(module: str) -> None:
     names = {"torch", "transformers", "deepspeed", "datasets", "sklearn", "scipy", "torchmetrics"}
     python(f"import sys\nimport muppet_zoo.{module}\n" + _LOADED.format(names=names))
+
+
+def test_a_build_loads_no_pandas(tmp_path: Path) -> None:
+    """Of every kind of head; pyarrow would load it, a quarter of a second, to make an array."""
+    folder, out = ROOT / "task_specs" / "quickstart", tmp_path / "out"
+    tasks = " ".join(path.stem for path in folder.glob("*.yaml"))
+    build = f"build {tasks} --tokenizer {folder / 'tiny_encoder'} --limit 4 --out {out}"
+    python(_RUN.format(commands=[build], names={"pandas", "datasets", "torch", "transformers"}))
+    heads = {json.loads(path.read_bytes())["head"] for path in out.glob("*/train/manifest.json")}
+    assert heads == HEADS.keys()
 
 
 def test_public_names_resolve_and_unknown_ones_do_not() -> None:
