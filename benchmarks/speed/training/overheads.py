@@ -75,7 +75,7 @@ def main(mirror: Path, rounds: int) -> None:
     """Measure, and store three rows."""
     inputs = make_inputs(mirror)
     with TemporaryDirectory() as folder:
-        _heads(inputs, 3 * rounds)  # two percent are to be told from nothing
+        _heads(inputs, 2 * rounds)  # two percent are to be told from nothing
         engine, plan = engine_of(run_settings(inputs), Path(folder) / "out")
         _checkpoint(engine, plan, rounds)
         _evaluation(engine, inputs, rounds)
