@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from muppet_zoo.arrow_columns import offsets
 from muppet_zoo.batches import Batcher, Batching
 from muppet_zoo.collate import MicroBatch, collate
 from muppet_zoo.order import Order
@@ -36,10 +37,10 @@ class Invented:
     @cached_property
     def parts(self) -> list[Part]:
         """See `TaskData.parts`."""
-        offsets = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int32)
-        ids = np.random.default_rng(0).integers(PADDING_ID + 1, self.vocab_size, offsets[-1])
+        bounds = offsets(self.lengths).astype(np.int32)
+        ids = np.random.default_rng(0).integers(PADDING_ID + 1, self.vocab_size, bounds[-1])
         part = Part(
-            sequences=Lists(ids.astype(np.uint16), Ranges.of_offsets(offsets)),
+            sequences=Lists(ids.astype(np.uint16), Ranges.of_offsets(bounds)),
             second_starts=self.lengths.astype(np.int32),
             options=None,
             target=np.arange(len(self.lengths), dtype=np.int32) % 3,

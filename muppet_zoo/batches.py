@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from muppet_zoo.errors import CheckpointError, UnknownNameError, UsageError
 from muppet_zoo.order import MICRO_BATCHES, SAMPLE, Draws, Order, key, permute
+from muppet_zoo.task_data import I32, I64
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from muppet_zoo.task_data import TaskData
 
 SCHEMES = ("mixed", "heterogeneous", "batch_homogeneous", "dataset_homogeneous")
-
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

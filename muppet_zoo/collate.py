@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from muppet_zoo.batches import I32, I64, MicroBatchPlan
+from muppet_zoo.batches import MicroBatchPlan
 from muppet_zoo.generation import Generation
 from muppet_zoo.heads import HEADS
 from muppet_zoo.row_pool import Ragged
 from muppet_zoo.targets import IGNORED
+from muppet_zoo.task_data import I32, I64
 
 if TYPE_CHECKING:
     from muppet_zoo.row_pool import RowPool

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from muppet_zoo.arrow_columns import offsets
 from muppet_zoo.task_data import I64, Lists
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ class RowPool:
     def __init__(self, datas: Sequence[TaskData], tasks: Sequence[int] | None = None) -> None:
         """`tasks` are the numbers that plans call them by; 0, 1, … where None."""
         parts = [part for data in datas for part in data.parts]
-        self._part_starts = _starts([part.num_rows for part in parts])
+        self._part_starts = offsets([part.num_rows for part in parts])[:-1]
         numbers = np.arange(len(datas)) if tasks is None else np.array(tasks, dtype=np.int64)
         sizes = [sum(part.num_rows for part in data.parts) for data in datas]
         self._task_starts = np.zeros(numbers.max(initial=-1) + 1, dtype=np.int64)
-        self._task_starts[numbers] = _starts(sizes)
+        self._task_starts[numbers] = offsets(sizes)[:-1]
         self._task_sizes = np.zeros_like(self._task_starts)
         self._task_sizes[numbers] = sizes
         self._token_ids = _ListSpan([part.sequences for part in parts])
@@ -116,12 +117,6 @@ def ranges(starts: I64, counts: I64) -> I64:
     return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def _starts(sizes: Sequence[int]) -> I64:
-    """(n,) where each of n things begins that come one after another."""
-    ends = np.cumsum(sizes, dtype=np.int64)
-    return ends - np.array(sizes, dtype=np.int64)
-
-
 class _Span:
     """A column of all parts: arrays that lie apart in memory, read as one that reaches over all.
 
@@ -151,6 +146,9 @@ class _Span:
         self._values = np.frombuffer(memory, dtype, count=(high - low) // dtype.itemsize)
         for i, address in addresses.items():
             self._starts[i] = (address - low) // dtype.itemsize
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a span cannot be copied: it reaches over memory that is not its own")
 
     def read(self, places: Places) -> Array:
         """(n,) one element each."""

@@ -14,18 +14,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from muppet_zoo.arrow_columns import offsets
 from muppet_zoo.errors import UsageError
 from muppet_zoo.order import TRAIN_SAMPLE, key, permute
 from muppet_zoo.shards import BuiltSplit
+from muppet_zoo.task_data import I64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from muppet_zoo.task_data import Part, Record
-
-I64 = NDArray[np.int64]
 
 HELD_OUT = "held_out"  # as a split to evaluate on; no task has a split of this name
 
@@ -66,13 +65,13 @@ class SplitPart(BuiltSplit):
     def example_starts(self) -> I64:
         """(n + 1,) the first record of each example in the part, and the number of records."""
         sizes = np.diff(self.whole.example_starts)[self.examples]
-        return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        return offsets(sizes)
 
     @cached_property
     def parts(self) -> Sequence[Part]:
         """The columns of the part's records, whose token ids are those of the whole."""
         parts = self.whole.parts
-        starts = np.cumsum([0, *(part.num_rows for part in parts)], dtype=np.int64)
+        starts = offsets([part.num_rows for part in parts])
         which = np.searchsorted(starts, self._records, side="right") - 1
         firsts = np.flatnonzero(np.diff(which, prepend=-1))  # of each run of one part's records
         runs = np.split(self._records, firsts[1:])
@@ -80,16 +79,6 @@ class SplitPart(BuiltSplit):
             parts[number].picked(records - starts[number])
             for number, records in zip(which[firsts].tolist(), runs, strict=False)
         ]
-
-    @cached_property
-    def lengths(self) -> NDArray[np.uint32]:
-        """(num_records,) as `BuiltSplit.lengths`."""
-        return self.whole.lengths[self._records]
-
-    @cached_property
-    def num_sequences(self) -> NDArray[np.uint16]:
-        """(num_records,) as `BuiltSplit.num_sequences`."""
-        return self.whole.num_sequences[self._records]
 
     def record(self, row: int) -> Record:
         """The record of this number in the part."""

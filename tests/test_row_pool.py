@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -119,3 +122,11 @@ def test_token_ids_of_two_types_are_refused() -> None:
     object.__setattr__(lists, "values", lists.values.astype(np.uint32))
     with pytest.raises(ValueError, match=r"uint16.*uint32"):
         RowPool([narrow, wide])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_it_is_never_copied(copied: Callable[[RowPool], object]) -> None:
+    """A copy would read all of the memory that it reaches over."""
+    pool = RowPool([FakeTask("classification", [[[1]]], [0])])
+    with pytest.raises(TypeError, match="cannot be copied"):
+        copied(pool)
