@@ -292,19 +292,24 @@ class BuiltSplit(Records):
 def _part_of(batch: pa.RecordBatch) -> Part:
     ids, second_start, target = map(batch.column, ("input_ids", "second_start", "target"))
     options = None
-    if pa.types.is_list(ids.type.value_type):
+    if _has_options(batch):
         options = _ranges(ids)
         ids, second_start = ids.values, second_start.values
-    if len(ids) != len(second_start):
-        raise ShardError(
-            "a shard has not one second_start a sequence; build its task with --verify"
-        )
     return Part(
         sequences=_lists(ids),
         second_starts=_view(second_start),
         options=options,
         target=_lists(target) if pa.types.is_list(target.type) else _view(target),
     )
+
+
+def _has_options(batch: pa.RecordBatch) -> bool:
+    return pa.types.is_list(batch.column("input_ids").type.value_type)
+
+
+def _options_fit(batch: pa.RecordBatch) -> bool:
+    ids, second_start = batch.column("input_ids"), batch.column("second_start")
+    return pa.types.is_list(second_start.type) and ids.offsets.equals(second_start.offsets)
 
 
 def _lists(column: Any) -> Lists:
@@ -335,6 +340,8 @@ def _mapped(path: Path, shard: ShardInfo) -> Iterator[pa.RecordBatch]:
         num_rows = 0
         for batch in pa.ipc.open_stream(pa.memory_map(str(path))):
             batch.validate(full=True)  # offsets are followed without a further look
+            if _has_options(batch) and not _options_fit(batch):
+                raise ShardError(f"{path}: not each option has one second_start; {again}")
             num_rows += batch.num_rows
             yield batch
     except FileNotFoundError:

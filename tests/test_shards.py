@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,24 @@ def test_lists_that_reach_beyond_their_shard_are_refused(
     path.write_bytes(data.replace(offsets, np.array([0, 1 << 20, 1 << 21], np.int32).tobytes()))
     again = open_task(split.folder.parent.parent, "toy", "train")
     with pytest.raises(ShardError, match=f"{path.name}: cannot be read"):
+        _ = again.parts
+
+
+def test_options_without_their_second_start_are_refused(
+    tmp_path: Path, tokenizer: TokenizerSource
+) -> None:
+    _, split = built(tmp_path, "multiple_choice", random_rows("multiple_choice", 3), tokenizer)
+    [shard] = split.manifest.shards
+    path = split.folder / shard.file
+    [batch] = pa.ipc.open_stream(pa.BufferReader(path.read_bytes()))
+    fewer = pa.array([[1]] * 3, type=batch.column("second_start").type)
+    at = batch.schema.get_field_index("second_start")
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, batch.schema) as writer:
+        writer.write_batch(batch.set_column(at, batch.schema.field(at), fewer))
+    size = path.stat().st_size
+    manifest = replace(split.manifest, shards=(replace(shard, num_bytes=size),))
+    again = BuiltSplit(folder=split.folder, manifest=manifest)
+    with pytest.raises(ShardError, match=f"{path.name}: not each option has one second_start"):
         _ = again.parts
 
 
