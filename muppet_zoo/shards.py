@@ -304,12 +304,14 @@ def _part_of(batch: pa.RecordBatch) -> Part:
 
 
 def _has_options(batch: pa.RecordBatch) -> bool:
-    return pa.types.is_list(batch.column("input_ids").type.value_type)
+    return bool(pa.types.is_list(batch.column("input_ids").type.value_type))
 
 
 def _options_fit(batch: pa.RecordBatch) -> bool:
     ids, second_start = batch.column("input_ids"), batch.column("second_start")
-    return pa.types.is_list(second_start.type) and ids.offsets.equals(second_start.offsets)
+    if not pa.types.is_list(second_start.type):
+        return False
+    return bool(ids.offsets.equals(second_start.offsets))
 
 
 def _lists(column: Any) -> Lists:
