@@ -32,6 +32,7 @@ from muppet_zoo_deepspeed.launch import run_ranks
 from muppet_zoo_deepspeed.trainer import write_request
 from muppet_zoo_torch import backbone
 from muppet_zoo_torch.batch import TensorBatch, to_tensors
+from muppet_zoo_torch.dropout import fast_masks
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import default_device
 from muppet_zoo_torch.model import MultiTaskModel
@@ -181,8 +182,9 @@ def measured(
             if number == warm_up:
                 _wait(engine.device)
                 start = time.perf_counter()
-            losses, _ = engine.forward(_tensors(engine, batch, number))
-            engine.backward(losses.mean(), last=True)
+            with fast_masks():
+                losses, _ = engine.forward(_tensors(engine, batch, number))
+                engine.backward(losses.mean(), last=True)
             engine.step(base_rates(engine.model, _run().optimizer))
         _wait(engine.device)
         seconds = time.perf_counter() - start

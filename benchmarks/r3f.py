@@ -27,6 +27,7 @@ from typing import Any
 import click
 import torch
 from muppet_zoo_torch.batch import to_tensors
+from muppet_zoo_torch.dropout import fast_masks
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import pad_id
 from muppet_zoo_torch.optimizer import base_rates
@@ -135,9 +136,10 @@ def _step(engine: TorchEngine, plan: Plan, step: int, step_plan: StepPlan) -> No
         tensors = to_tensors(batch, engine.device)
         if plan.run.r3f is not None:
             tensors = replace(tensors, noise_keys=noise_keys(batch, plan.run.seed, step))
-        losses, _ = engine.forward(tensors)
         last = i + 1 == len(step_plan.micro_batches)
-        engine.backward(losses.sum() / step_plan.num_examples, last=last)
+        with fast_masks():
+            losses, _ = engine.forward(tensors)
+            engine.backward(losses.sum() / step_plan.num_examples, last=last)
     engine.step(base_rates(engine.model, plan.run.optimizer))
 
 

@@ -38,6 +38,7 @@ from muppet_zoo_torch.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
+from muppet_zoo_torch.dropout import fast_masks
 from muppet_zoo_torch.engine import Engine
 from muppet_zoo_torch.evaluate import Scoring, evaluate_tasks, pad_id
 from muppet_zoo_torch.export import publish_model
@@ -224,9 +225,11 @@ def _train_step(engine: Engine, plan: Plan, step: int, step_plan: StepPlan, tall
         if plan.run.r3f is not None:
             keys = noise_keys(batch, plan.run.seed, step).to(engine.device)
             tensors = replace(tensors, noise_keys=keys)
-        losses, _ = engine.forward(tensors)
         weight = 0.0 if micro_batch is None else 1.0
-        engine.backward(losses.sum() * (weight / step_plan.num_examples), last=i == len(slots) - 1)
+        with fast_masks():
+            losses, _ = engine.forward(tensors)
+            loss = losses.sum() * (weight / step_plan.num_examples)
+            engine.backward(loss, last=i == len(slots) - 1)
         if micro_batch is not None:
             seen.append((batch, losses.detach()))
     tally.steps += 1

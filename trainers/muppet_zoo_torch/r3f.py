@@ -33,12 +33,7 @@ from muppet_zoo.order import R3F_NOISE, key
 from muppet_zoo.run import R3F
 from muppet_zoo_torch.batch import TensorBatch, TensorRows
 from muppet_zoo_torch.heads import HEAD_MATH, HeadInput
-
-# SplitMix64, as in muppet_zoo.order, whose constants these are; torch has no unsigned 64 bits.
-_STEP = 0x9E3779B97F4A7C15 - (1 << 64)
-_FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
-_SECOND = 0x94D049BB133111EB - (1 << 64)
-_PARTS = 4  # of a word, 16 bits each: 65,536 values of noise are plenty, and a word costs 11 passes
+from muppet_zoo_torch.random_words import sixteen_bits
 
 
 def is_lost(settings: R3F, precision: str) -> bool:
@@ -75,22 +70,9 @@ def noise(keys: Tensor, num_tokens: int, size: int, settings: R3F) -> Tensor:
 
 def _fractions(keys: Tensor, num_tokens: int, size: int) -> Tensor:
     """(B, T, size) float32: the middles of equal parts of (0, 1), never 0, never 1."""
-    num_words = -(-size // _PARTS)
-    place = torch.arange(1, num_tokens * num_words + 1, device=keys.device)
-    words = _mix(keys[:, None, None] + (place * _STEP).view(1, num_tokens, num_words))
-    parts = words.view(torch.int16)[..., :size]
-    return (parts.float() + 0.5) * 2.0**-16 + 0.5
-
-
-def _mix(words: Tensor) -> Tensor:
-    words = (words ^ _shifted(words, 30)) * _FIRST
-    words = (words ^ _shifted(words, 27)) * _SECOND
-    return words ^ _shifted(words, 31)
-
-
-def _shifted(words: Tensor, bits: int) -> Tensor:
-    """A logical shift to the right; torch's own keeps the sign."""
-    return (words >> bits) & ((1 << (64 - bits)) - 1)
+    width = -(-size // 4) * 4  # each token begins a random word
+    bits = sixteen_bits(keys, num_tokens * width).view(len(keys), num_tokens, width)[..., :size]
+    return (bits.float() + 0.5) * 2.0**-16 + 0.5
 
 
 def with_noised(batch: TensorBatch) -> TensorBatch:

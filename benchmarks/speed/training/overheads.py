@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from muppet_zoo_torch.batch import to_tensors
 from muppet_zoo_torch.checkpoints import CheckpointRecord, save_checkpoint
+from muppet_zoo_torch.dropout import fast_masks
 from muppet_zoo_torch.engine import TorchEngine
 from muppet_zoo_torch.evaluate import Scoring, evaluate_tasks
 from muppet_zoo_torch.model import MultiTaskModel
@@ -139,8 +140,9 @@ def head_steps(
 
     def steps() -> None:
         for batch in dealt:
-            losses, _ = engine.forward(batch)
-            engine.backward(losses.mean(), last=True)
+            with fast_masks():
+                losses, _ = engine.forward(batch)
+                engine.backward(losses.mean(), last=True)
             engine.step(learning_rates)
 
     return steps
