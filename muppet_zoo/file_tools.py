@@ -22,6 +22,7 @@ from muppet_zoo.errors import UsageError
 
 _BLOCK_BYTES = 1 << 20
 LOCK_FILE = ".lock"
+_UNFINISHED = ".tmp"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -45,7 +46,7 @@ def replacing(path: Path, part: Path | None = None) -> Iterator[BinaryIO]:
         return
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
     # The process id keeps two processes that share a folder without a lock off each other's file.
-    temporary = part or path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = part or path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -85,7 +86,7 @@ def end_last_line(path: Path, is_whole: Callable[[bytes], bool]) -> None:
 
 def link_or_copy(source: Path, path: Path) -> None:
     """Give a file a second name, in place of what has it; a copy where the disk has no links."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
         os.link(source, temporary)
     except OSError:  # another disk, or one such as exFAT
@@ -143,14 +144,17 @@ def own_folder(out: Path, what: str, known: Collection[str]) -> Iterator[None]:
     """Keep a second process out of a folder that `what`, a training say, writes into.
 
     The lock is the operating system's, so it ends with the process, however that ends. `known` are
-    names by which a folder that is not empty is recognised as one of this kind.
+    names by which a folder that is not empty is recognised as one of this kind. What `replacing`
+    had not finished when a process was killed is nobody's, and removed.
 
     Raises:
         UsageError: the folder cannot be made, holds something else, or is in use.
     """
     from filelock import FileLock, Timeout
 
-    names = {path.name for path in out.iterdir()} - {LOCK_FILE} if out.is_dir() else set()
+    paths = list(out.iterdir()) if out.is_dir() else []
+    unfinished = [path for path in paths if _is_unfinished(path, known)]
+    names = {path.name for path in paths} - {LOCK_FILE} - {path.name for path in unfinished}
     if names and not names & set(known):
         raise UsageError(f"{out} is not empty and holds no {what}; choose another --out")
     lock = FileLock(out / LOCK_FILE, timeout=0)
@@ -162,6 +166,14 @@ def own_folder(out: Path, what: str, known: Collection[str]) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"--out {out} cannot be written: {error.strerror}") from error
     try:
+        for path in unfinished:
+            path.unlink(missing_ok=True)
         yield
     finally:
         lock.release()
+
+
+def _is_unfinished(path: Path, known: Collection[str]) -> bool:
+    """Whether `replacing` left it, on the way to one of these names."""
+    name, _, process = path.name.removesuffix(_UNFINISHED).rpartition(".")
+    return path.name.endswith(_UNFINISHED) and process.isdigit() and name in known

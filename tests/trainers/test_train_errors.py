@@ -503,6 +503,27 @@ def test_a_folder_of_something_else(train: Callable[..., Done], tmp_path: Path) 
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
 
+def test_killed_while_the_first_file_was_written(
+    train: Callable[..., Done], tmp_path: Path
+) -> None:
+    """What is left then is an unfinished run.json and nothing else."""
+    (tmp_path / "out").mkdir()
+    left = tmp_path / "out" / "run.json.4711.tmp"
+    left.write_text("{")
+    assert train().code == 0
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("name", ["thesis.json.4711.tmp", "run.json.tmp", "run.json.mine.tmp"])
+def test_an_unfinished_file_of_something_else(
+    train: Callable[..., Done], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).touch()
+    refused(train(), 2, "is not empty and holds no run; choose another --out")
+    assert (tmp_path / "out" / name).exists()
+
+
 def test_the_working_directory_as_the_output_folder(
     train: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
