@@ -49,6 +49,9 @@ class DeepSpeedEngine:
             optimizer=self._optimizer,
             config=deepspeed_config(run, self.world_size),
         )
+        if self._stage == 0 and self.world_size == 1:
+            # There is nothing to sum, and DeepSpeed would copy all gradients to and fro for it.
+            self._engine.enable_backward_allreduce = False
         _limit_waiting(timedelta(minutes=run.deepspeed.timeout_minutes))
         # DeepSpeed divides by the accumulation steps and averages over processes; the loop has
         # already divided by the global count and wants sums.
