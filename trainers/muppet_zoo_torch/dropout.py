@@ -40,8 +40,8 @@ def _bernoulli_(
     """Ones with probability p, to within 2**-17, zeros elsewhere; of any shape and type."""
     ones = round(p * _LEVELS)
     if not 0 < ones < _LEVELS:  # all or nothing, or rarer than 16 bits tell apart
-        draws = torch.rand(self.shape, dtype=torch.float64, generator=generator)
+        draws = torch.rand(self.shape, dtype=torch.float64, device=self.device, generator=generator)
         return torch.lt(draws, p, out=self)
-    key = torch.empty((), dtype=torch.int64).random_(generator=generator)
+    key = torch.empty((), dtype=torch.int64, device=self.device).random_(generator=generator)
     bits = sixteen_bits(key, self.numel()).view(self.shape)
     return torch.lt(bits, ones - _LEVELS // 2, out=self)
