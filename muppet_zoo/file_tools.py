@@ -176,4 +176,5 @@ def own_folder(out: Path, what: str, known: Collection[str]) -> Iterator[None]:
 def _is_unfinished(path: Path, known: Collection[str]) -> bool:
     """Whether `replacing` left it, on the way to one of these names."""
     name, _, process = path.name.removesuffix(_UNFINISHED).rpartition(".")
-    return path.name.endswith(_UNFINISHED) and process.isdigit() and name in known
+    is_named_so = path.name.endswith(_UNFINISHED) and process.isdigit() and name in known
+    return is_named_so and path.is_file()

@@ -43,6 +43,12 @@ def test_what_16_bits_cannot_tell_apart(p: float) -> None:
     assert stats.binomtest(int(drawn.sum()), drawn.numel(), p).pvalue > SMALLEST
 
 
+@pytest.mark.parametrize("p", [-0.1, 1.1, float("nan"), float("inf")])
+def test_what_is_no_probability(p: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        mask(p, 3)
+
+
 @pytest.mark.parametrize("apart", [1, 2, 3, 4, 1001])
 def test_places_are_independent(apart: int) -> None:
     drawn = mask(0.5, 1_000_000).int()

@@ -524,6 +524,13 @@ def test_an_unfinished_file_of_something_else(
     assert (tmp_path / "out" / name).exists()
 
 
+def test_a_folder_with_the_name_of_an_unfinished_file(
+    train: Callable[..., Done], tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "run.json.4711.tmp").mkdir(parents=True)
+    refused(train(), 2, "is not empty and holds no run; choose another --out")
+
+
 def test_the_working_directory_as_the_output_folder(
     train: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,13 @@ def fast_masks() -> Iterator[None]:
 def _bernoulli_(
     self: Tensor, p: float = 0.5, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Ones with probability p, to within 2**-17, zeros elsewhere; of any shape and type."""
+    """Ones with probability p, to within 2**-17, zeros elsewhere; of any shape and type.
+
+    Raises:
+        ValueError: p is no probability.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"a probability is between 0 and 1, not {p}")
     ones = round(p * _LEVELS)
     if not 0 < ones < _LEVELS:  # all or nothing, or rarer than 16 bits tell apart
         draws = torch.rand(self.shape, dtype=torch.float64, device=self.device, generator=generator)

@@ -33,7 +33,7 @@ from muppet_zoo.order import R3F_NOISE, key
 from muppet_zoo.run import R3F
 from muppet_zoo_torch.batch import TensorBatch, TensorRows
 from muppet_zoo_torch.heads import HEAD_MATH, HeadInput
-from muppet_zoo_torch.random_words import sixteen_bits
+from muppet_zoo_torch.random_words import PARTS, sixteen_bits
 
 
 def is_lost(settings: R3F, precision: str) -> bool:
@@ -70,7 +70,7 @@ def noise(keys: Tensor, num_tokens: int, size: int, settings: R3F) -> Tensor:
 
 def _fractions(keys: Tensor, num_tokens: int, size: int) -> Tensor:
     """(B, T, size) float32: the middles of equal parts of (0, 1), never 0, never 1."""
-    width = -(-size // 4) * 4  # each token begins a random word
+    width = -(-size // PARTS) * PARTS  # each token begins a random word
     bits = sixteen_bits(keys, num_tokens * width).view(len(keys), num_tokens, width)[..., :size]
     return (bits.float() + 0.5) * 2.0**-16 + 0.5
 

@@ -13,12 +13,13 @@ from torch import Tensor
 _STEP = 0x9E3779B97F4A7C15 - (1 << 64)
 _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
-_PARTS = 4  # of a word: 65,536 values are plenty for noise and masks, and a word costs 11 passes
+# Of a word: 65,536 values are plenty for noise and masks, and a word costs 11 passes.
+PARTS = 4
 
 
 def sixteen_bits(keys: Tensor, number: int) -> Tensor:
     """(…) int64 → (…, number) int16, uniform; the first of a key are the same for any `number`."""
-    places = torch.arange(1, -(-number // _PARTS) + 1, device=keys.device)
+    places = torch.arange(1, -(-number // PARTS) + 1, device=keys.device)
     return _mixed(keys[..., None] + places * _STEP).view(torch.int16)[..., :number]
 
 
