@@ -162,6 +162,7 @@ def peak_kib(folder: Path, num_rows: int) -> int:
     return int(done.stderr.rsplit("peak", 1)[1])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(folder: Path) -> None:
     small, large = peak_kib(folder, 20_000), peak_kib(folder, 200_000)
     # Ten times the rows; what remains is the allocators' slack.

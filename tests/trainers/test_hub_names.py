@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 NAME, REVISION = "acme/tiny", "0" * 40
 RUN = """\
 run_version: 1
@@ -53,6 +55,7 @@ def muppet_zoo(cwd: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_what_was_built_for_a_name_is_scored_and_fine_tuned_on(
     trained: Path, tmp_path: Path
 ) -> None:
